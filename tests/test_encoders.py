@@ -1,0 +1,361 @@
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sslearn.encoders import MLP, ResNet, default_encoder
+
+SHAPES = [
+    (1,),
+    (64,),
+    (1, 1),
+    (9, 128),
+    (2, 300),
+    (1, 1, 1),
+    (1, 8, 8),
+    (3, 1, 40),
+    (3, 32, 32),
+    (3, 2, 70),
+    (1, 1, 1, 1),
+    (2, 3, 5, 9),
+    (1, 9, 9, 20),
+]
+SMALL_RESNETS = [
+    (n_dims, stem, norm)
+    for n_dims in (1, 2, 3)
+    for stem in ("small", "strided")
+    for norm in ("batch", "layer", "none")
+]
+
+
+def small_resnet(n_dims, stem="small", norm="batch", **params):
+    return ResNet(2, n_dims=n_dims, embedding_dim=5, width=4, stem=stem, norm=norm, **params)
+
+
+def batch(encoder, n=6, size=9):
+    """Draw a batch that `encoder` accepts."""
+    if isinstance(encoder, MLP):
+        return torch.randn(n, encoder.in_features)
+    return torch.randn(n, encoder.in_channels, *[size] * encoder.n_dims)
+
+
+def randomize(encoder):
+    """Leave the initial state, in which each block is its shortcut and no norm has a history."""
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    encoder.train()
+    for _ in range(3):
+        encoder(batch(encoder))
+    return encoder
+
+
+ENCODERS = {
+    "mlp": lambda: MLP(7, hidden_dims=(8, 6), embedding_dim=5),
+    "mlp-dropout": lambda: MLP(7, hidden_dims=(8,), embedding_dim=5, dropout=0.5),
+    "mlp-linear": lambda: MLP(7, hidden_dims=(), embedding_dim=5),
+    **{
+        f"resnet-{n_dims}d-{stem}-{norm}": lambda n_dims=n_dims, stem=stem, norm=norm: small_resnet(
+            n_dims, stem, norm
+        )
+        for n_dims, stem, norm in SMALL_RESNETS
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    return ENCODERS[request.param]()
+
+
+# Shapes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("embedding_dim", [1, 128])
+def test_default_encoder_shape(shape, embedding_dim):
+    encoder = default_encoder(shape, embedding_dim)
+    assert isinstance(encoder, MLP if len(shape) == 1 else ResNet)
+    assert encoder.embedding_dim == embedding_dim
+    x = torch.randn(3, *shape)
+    for features in (encoder(x), encoder.eval()(x), encoder(x[:1]).expand(3, -1)):
+        assert features.shape == (3, embedding_dim)
+        assert features.dtype == torch.float32
+        assert features.isfinite().all()
+
+
+def test_default_encoder_accepts_numpy_integers():
+    encoder = default_encoder([np.int64(3), np.int64(8)], np.int32(4))
+    assert encoder(torch.zeros(2, 3, 8)).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "finest"),
+    [
+        ((2, 256), (256,)),
+        ((2, 257), (65,)),
+        ((3, 64, 8), (64, 8)),
+        ((3, 65, 8), (17, 2)),
+        ((1, 16, 4, 4), (16, 4, 4)),
+        ((1, 17, 4, 4), (5, 1, 1)),
+    ],
+)
+def test_default_encoder_downsamples_large_samples_only(shape, finest):
+    maps = default_encoder(shape).eval().feature_maps(torch.zeros(1, *shape))
+    assert maps[0].shape[2:] == finest
+
+
+@pytest.mark.parametrize(("n_dims", "stem", "norm"), SMALL_RESNETS)
+@pytest.mark.parametrize("size", [1, 2, 7, 16])
+def test_resnet_feature_maps_shape(n_dims, stem, norm, size):
+    encoder = small_resnet(n_dims, stem, norm, depth=(1, 2, 1))
+    maps = encoder.feature_maps(batch(encoder, size=size))
+    sizes = [size] if stem == "small" else [(size + 3) // 4]
+    sizes += [(sizes[0] + 1) // 2, (sizes[0] + 3) // 4]
+    assert [m.shape for m in maps] == [
+        (6, channels, *[size] * n_dims) for channels, size in zip((4, 8, 5), sizes, strict=True)
+    ]
+
+
+def test_resnet_one_stage():
+    encoder = ResNet(3, width=4, embedding_dim=7, depth=(2,))
+    assert [m.shape for m in encoder.feature_maps(torch.zeros(2, 3, 5, 6))] == [(2, 7, 5, 6)]
+
+
+def test_kernel_size():
+    assert ResNet(3, n_dims=1, kernel_size=9).stem[0].kernel_size == (1, 9)
+    assert ResNet(3, n_dims=1).kernel_size > ResNet(3, n_dims=2).kernel_size == 3
+    encoder = ResNet(3, n_dims=3, width=4, kernel_size=1, embedding_dim=5)
+    assert encoder(torch.zeros(2, 3, 4, 4, 4)).shape == (2, 5)
+
+
+def test_mlp_feature_maps_shape():
+    encoder = MLP(12, hidden_dims=(8, 6), embedding_dim=5)
+    for x in (torch.zeros(4, 12), torch.zeros(4, 3, 2, 2)):
+        assert encoder(x).shape == (4, 5)
+        assert [m.shape for m in encoder.feature_maps(x)] == [(4, 8), (4, 6)]
+    assert MLP(12, hidden_dims=()).feature_maps(torch.zeros(4, 12)) == []
+
+
+def test_forward_ends_feature_maps(encoder):
+    randomize(encoder).eval()
+    x = batch(encoder)
+    maps, features = encoder.feature_maps(x), encoder(x)
+    if isinstance(encoder, ResNet):
+        torch.testing.assert_close(features, maps[-1].flatten(2).mean(2))
+        assert all((m >= 0).all() for m in maps)
+    else:
+        torch.testing.assert_close(features, encoder.output(maps[-1] if maps else x))
+
+
+# What the networks are -------------------------------------------------------------------------
+
+
+def test_resnet18():
+    encoder = ResNet(3, width=64, depth=(2, 2, 2, 2), embedding_dim=512)
+    assert sum(p.numel() for p in encoder.parameters()) == 11_168_832
+    assert encoder.eval()(torch.zeros(1, 3, 8, 8)).shape == (1, 512)
+
+
+def test_resnet18_for_imagenet():
+    encoder = ResNet(3, width=64, depth=(2, 2, 2, 2), embedding_dim=512, stem="strided")
+    assert sum(p.numel() for p in encoder.parameters()) == 11_176_512
+
+
+def test_resnet_series_matches_conv1d():
+    # The network computes series as images of height 1; the stem by torch's own 1-D convolution
+    # is the same.
+    encoder = small_resnet(1).eval()
+    x = batch(encoder)
+    conv, norm, _ = encoder.stem
+    expected = nn.functional.conv1d(x, conv.weight.squeeze(2), padding=2)
+    expected = (expected / (1 + norm.eps) ** 0.5).relu()
+    torch.testing.assert_close(encoder.stem(x.unsqueeze(2)).squeeze(2), expected)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+def test_identity_blocks_start_as_identity(norm):
+    encoder = ResNet(3, width=4, depth=(3, 3), norm=norm)
+    x = torch.randn(5, 4, 6, 6).relu()
+    torch.testing.assert_close(encoder.stages[0](x), x)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+def test_large_without_norm_keeps_the_scale(n_dims):
+    encoder = ResNet(4, n_dims=n_dims, depth=(2, 2, 2, 2), norm="none", width=16)
+    last = encoder.feature_maps(batch(encoder, n=32))[-1]
+    assert 0.1 < last.square().mean().sqrt() < 10
+
+
+# Use in training and in inference --------------------------------------------------------------
+
+
+def test_gradients_reach_every_parameter(encoder):
+    randomize(encoder)
+    encoder(batch(encoder)).square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_eval_rows_do_not_depend_on_their_batch(encoder):
+    randomize(encoder).eval()
+    x = batch(encoder)
+    features = encoder(x)
+    alone = torch.cat([encoder(row[None]) for row in x])
+    among_others = encoder(torch.cat([100 * torch.randn_like(x), x]))[len(x) :]
+    for other in (alone, among_others):
+        torch.testing.assert_close(other, features, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_train_rows_do_not_depend_on_their_batch_without_batch_norm(n_dims, norm):
+    encoder = randomize(small_resnet(n_dims, norm=norm)).train()
+    x = batch(encoder)
+    torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]), rtol=1e-5, atol=1e-5)
+    x.requires_grad_()
+    encoder(x)[0].sum().backward()
+    assert x.grad[0].abs().max() > 0
+    assert (x.grad[1:] == 0).all()
+    assert not any(True for _ in encoder.buffers())
+
+
+def test_train_rows_depend_on_their_batch_with_batch_norm():
+    encoder = small_resnet(2)
+    x = batch(encoder)
+    assert not torch.allclose(encoder(x)[:1], encoder(x[:1]))
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last(n_dims, channels):
+    layout = torch.channels_last if n_dims == 2 else torch.channels_last_3d
+    encoder = ResNet(channels, n_dims=n_dims, width=4, embedding_dim=5).eval()
+    x = batch(encoder)
+    expected = encoder(x)
+    # The layout of the weights decides, so the maps of contiguous inputs are channels-last too.
+    assert encoder.feature_maps(x)[0].is_contiguous(memory_format=layout)
+    torch.testing.assert_close(encoder(x.to(memory_format=layout)), expected)
+    encoder.to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(encoder(x), expected)
+
+
+def test_input_is_left_alone(encoder):
+    x = batch(encoder)
+    before = x.clone()
+    encoder(x)
+    assert torch.equal(x, before)
+
+
+def test_dropout_in_training_only():
+    encoder = MLP(7, hidden_dims=(50,), dropout=0.5)
+    x = batch(encoder)
+    (hidden,) = encoder.feature_maps(x)
+    (without,) = MLP(7, hidden_dims=(50,)).feature_maps(x)
+    assert (hidden == 0).sum() > (without == 0).sum()
+    encoder.eval()
+    assert torch.equal(encoder(x), encoder(x))
+
+
+# Seeds and copies ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_weights_come_from_the_default_generator(name):
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(torch.cat([p.flatten() for p in ENCODERS[name]().parameters()]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_copies_compute_the_same(encoder):
+    x = batch(encoder)
+    expected = randomize(encoder).eval()(x)
+    fresh = pickle.loads(pickle.dumps(encoder))
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.zero_()
+    fresh.load_state_dict(encoder.state_dict())
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder)), fresh):
+        assert torch.equal(other(x), expected)
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: MLP(0),
+            "'in_features' parameter of MLP must be an int in the range [1, inf). Got 0",
+        ),
+        (lambda: MLP(3, embedding_dim=2.0), "'embedding_dim' parameter of MLP must be an int in"),
+        (
+            lambda: MLP(3, hidden_dims=8),
+            "'hidden_dims' parameter of MLP must be a sequence of ints",
+        ),
+        (lambda: MLP(3, hidden_dims=(8, -1)), "Got (8, -1) instead."),
+        (
+            lambda: MLP(3, dropout=1),
+            "'dropout' parameter of MLP must be a float in the range [0, 1)",
+        ),
+        (lambda: MLP(3, dropout="x"), "Got 'x' instead."),
+        (lambda: ResNet(True), "'in_channels' parameter of ResNet must be an int in"),
+        (lambda: ResNet(3, n_dims=4), "'n_dims' parameter of ResNet must be one of 1, 2, 3. Got 4"),
+        (lambda: ResNet(3, embedding_dim=0), "'embedding_dim' parameter of ResNet must be an int"),
+        (lambda: ResNet(3, width=None), "'width' parameter of ResNet must be an int in"),
+        (
+            lambda: ResNet(3, depth=()),
+            "'depth' parameter of ResNet must be a non-empty sequence of",
+        ),
+        (lambda: ResNet(3, depth=[1, 0]), "Got [1, 0] instead."),
+        (lambda: ResNet(3, stem="big"), "must be one of 'small', 'strided'. Got 'big' instead."),
+        (
+            lambda: ResNet(3, norm=None),
+            "must be one of 'batch', 'layer', 'none'. Got None instead.",
+        ),
+        (lambda: ResNet(3, kernel_size=4), "must be an odd int or None. Got 4 instead."),
+        (lambda: ResNet(3, kernel_size=-1), "must be an odd int or None. Got -1 instead."),
+        (lambda: ResNet(3, kernel_size=1.5), "must be an odd int or None. Got 1.5 instead."),
+        (lambda: default_encoder(()), "'sample_shape' parameter of default_encoder must have"),
+        (lambda: default_encoder((1, 2, 3, 4, 5)), "Got (1, 2, 3, 4, 5) instead."),
+        (lambda: default_encoder((3, 0)), "Got (3, 0) instead."),
+        (lambda: default_encoder(3), "Got 3 instead."),
+    ],
+)
+def test_parameter_errors(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape", "message"),
+    [
+        (
+            MLP(3),
+            (5, 4),
+            "MLP expects a batch of shape (n, 3), or one that flattens to it. Got (5, 4)",
+        ),
+        (MLP(3), (3,), "Got (3,) instead."),
+        (ResNet(3, n_dims=1), (5, 2, 9), "shape (n, 3, time), no axis empty. Got (5, 2, 9)"),
+        (ResNet(3), (3, 9, 9), "shape (n, 3, height, width), no axis empty. Got (3, 9, 9)"),
+        (ResNet(3), (5, 3, 0, 9), "Got (5, 3, 0, 9) instead."),
+        (ResNet(3, n_dims=3, width=1), (5, 3, 9, 9), "shape (n, 3, depth, height, width), no axis"),
+    ],
+)
+def test_input_errors(encoder, shape, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        encoder(torch.zeros(shape))
