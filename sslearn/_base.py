@@ -1,0 +1,337 @@
+"""BaseSSL: what every estimator is to scikit-learn. Validate, seed, fit, transform, tags."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ._build import Features, build_features, build_module
+from ._data import Rows, Stream, TrainingData, callers_generator_kept, measure, memory_format
+from ._inference import activation_bytes, encode
+from ._isolation import isolated
+from ._objective import Objective
+from ._sklearn import Interval, StrOptions, fit_context
+from ._steps import Settings
+from ._validation import resolve_device, too_few_rows, validate_rows
+from .augment import default_augment
+from .encoders import default_encoder
+from .metrics import effective_rank
+
+__all__ = ["BaseSSL"]
+
+# What a Trainer is told by the estimator's own parameters, and by which.
+_OWNED = {
+    "max_epochs": "max_epochs",
+    "accelerator": "device",
+    "precision": "precision",
+    "plugins": "precision",
+    "min_epochs": "max_epochs and n_iter_no_change",
+    "barebones": "trainer_params=None",
+    "limit_val_batches": "validation_fraction",
+    "check_val_every_n_epoch": "validation_fraction",
+    "val_check_interval": "validation_fraction",
+    "num_sanity_val_steps": "validation_fraction",
+    "inference_mode": "validation_fraction",
+    "use_distributed_sampler": "device",
+    "reload_dataloaders_every_n_epochs": "X",
+}
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of all estimators. A method gives a signature, a docstring and an objective.
+
+    A subclass must
+
+    - assign every parameter of its ``__init__``, the shared ones included, and nothing else;
+    - add its own parameters to ``_parameter_constraints``;
+    - implement ``_make_objective(encoder, data)``, which returns an :class:`Objective`. It is
+      called under the seed, on the CPU; ``encoder.width`` is the number of features.
+
+    It may override ``_sample_shape(shape)``, the shape in which it reads rows, and
+    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees, and add fitted
+    attributes in ``_publish(objective)``.
+    """
+
+    _parameter_constraints: dict = {
+        "encoder": [callable, None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "augment": [callable, None],
+        "standardize": ["boolean"],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [StrOptions({"adamw", "adam", "sgd", "lars"}), callable],
+        "lr_schedule": [StrOptions({"cosine", "constant", "plateau"}), callable],
+        "warmup_fraction": [Interval(Real, 0, 1, closed="both")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [str],
+        "precision": [StrOptions({"auto", *_PRECISIONS})],
+        "trainer_params": [dict, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # --- hooks -----------------------------------------------------------------------------
+
+    def _make_objective(self, encoder: Features, data: TrainingData) -> Objective:
+        raise NotImplementedError
+
+    def _sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def _encoder_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return sample_shape
+
+    def _publish(self, objective: Objective) -> None:
+        """Set the fitted attributes that only this method has."""
+
+    # --- scikit-learn's contract -----------------------------------------------------------
+
+    def fit(self, X, y=None):
+        """Pretrain the encoder on X.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
+            Table (n, features), series (n, channels, time), images (n, channels, height, width)
+            or volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset
+            or loader are ``x`` or ``(x, ...)``; an IterableDataset or DataLoader is gone through
+            once to be counted and then once an epoch.
+        y : Ignored
+            Not used, present by convention.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When a parameter or X is not acceptable, or when the loss diverges. Nothing is left
+            fitted then, an earlier fit included.
+        """
+        _forget(self)
+        try:
+            return self._fit(X)
+        except BaseException:
+            _forget(self)
+            raise
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def _fit(self, X):
+        device = resolve_device(self.device)
+        autocast = self._resolve_precision(device)
+        self._check_relations()
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        order, views, held_out_views, split, prepare = (
+            int(word) for word in np.random.SeedSequence(seed).generate_state(5)
+        )
+        name = type(self).__name__
+        with isolated(seed, device):
+            # Costs seconds at its first import, which a process that only transforms never pays.
+            from ._training import train
+
+            rows = validate_rows(self, X, reset=True, batch_size=self.batch_size)
+            rows.view_as(self._sample_shape(rows.sample_shape))
+            if isinstance(rows, Rows):
+                rows = rows.to(device)
+            trained_on, held_out = self._split(rows, split)
+            statistics = measure(rows, held_out, name)
+            if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
+                raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
+            standardize = statistics.layer(self.standardize)
+            encoder = self._build_encoder(rows.sample_shape)
+            augment = self.augment
+            if augment is None:
+                augment = default_augment(rows.sample_shape)
+            data = TrainingData(rows, trained_on, standardize, augment, 0, device)
+            objective = self._make_objective(encoder, data)
+            data.n_views = objective.n_views
+            layout = memory_format(len(rows.sample_shape) + 1)
+            objective.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+            standardize.to(device)
+            objective.prepare(data, torch.Generator().manual_seed(prepare))
+            settings = Settings(
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                optimizer=self.optimizer,
+                lr_schedule=self.lr_schedule,
+                warmup_fraction=self.warmup_fraction,
+                n_iter_no_change=self.n_iter_no_change,
+                autocast=autocast,
+                trainer_params=self.trainer_params,
+                verbose=int(self.verbose),
+                name=name,
+            )
+            history = train(objective, data, held_out, settings, (order, views, held_out_views))
+            features = objective.features
+            if not isinstance(features, Features):
+                features = build_features(features, rows.sample_shape)
+            fitted = nn.Sequential(
+                OrderedDict(standardize=standardize.cpu(), features=features)
+            ).eval()
+            row_bytes = activation_bytes(fitted, rows.sample_shape)
+        self._row_bytes = row_bytes
+        self.encoder_ = fitted
+        self.loss_curve_ = history.loss_curve
+        if held_out is not None:
+            self.validation_loss_curve_ = history.validation_loss_curve
+        self.n_iter_ = len(history.loss_curve)
+        self._publish(objective)
+        if history.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        return self
+
+    def transform(self, X):
+        """Return the encoder's features of X.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
+            Rows of the shape seen in ``fit``. A DataLoader must not shuffle.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out), float32
+            Features, in the order of the rows. What a row gives does not depend on the others.
+        """
+        check_is_fitted(self)
+        device = resolve_device(self.device)
+        with callers_generator_kept():
+            rows = validate_rows(self, X, reset=False, batch_size=self.batch_size)
+            rows.view_as(self._sample_shape(rows.sample_shape))
+            return encode(
+                self.encoder_,
+                rows,
+                width=self._n_features_out,
+                row_bytes=self._row_bytes,
+                device=device,
+                name=type(self).__name__,
+            )
+
+    def score(self, X, y=None):
+        """Return the effective rank of the features of X: RankMe, arXiv 2210.02885.
+
+        The exponential of the entropy of the normalised singular values, between 1 (collapsed)
+        and the number of features. It needs no labels, so that
+        ``GridSearchCV(estimator, grid).fit(X)`` works without any. It measures how many
+        directions the features use, not what they use them for. It misleads when runs of
+        different width are compared (more features, more rank), and it ranks a random encoder
+        or one fed with noise high: look at a few labels, or at neighbours, before you trust it.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
+            Rows of the shape seen in ``fit``.
+        y : Ignored
+            Not used, present by convention.
+
+        Returns
+        -------
+        float
+            The effective rank; higher is taken for better.
+        """
+        return effective_rank(self.transform(X))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "encoder_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.encoder_.get_submodule("features").width  # type: ignore[return-value]
+
+    # --- parts of fit ----------------------------------------------------------------------
+
+    def _check_relations(self) -> None:
+        """Check what single parameters cannot: how they go together."""
+        if self.n_iter_no_change is not None and self.validation_fraction is None:
+            raise ValueError(
+                "The 'n_iter_no_change' parameter needs held-out rows to stop on: set "
+                "validation_fraction too (0.1, say). Got validation_fraction=None."
+            )
+        if self.encoder is not None and self.embedding_dim is not None:
+            raise ValueError(
+                "The 'embedding_dim' parameter is the width of the default encoder. Got "
+                f"embedding_dim={self.embedding_dim} together with an encoder of your own, whose "
+                "width is its own affair: leave one of them None."
+            )
+        for key, value in (self.trainer_params or {}).items():
+            if key in _OWNED:
+                raise ValueError(
+                    f"The 'trainer_params' parameter must not hold {key!r}, which is set by "
+                    f"{_OWNED[key]}. Got {value!r}."
+                )
+            several = value not in (1, "auto", [0], "1") if key == "devices" else False
+            if several or (key == "num_nodes" and value != 1):
+                raise ValueError(
+                    f"{type(self).__name__} trains on one device. Got trainer_params="
+                    f"{{{key!r}: {value!r}}}; choose the device by device='cuda:<number>'."
+                )
+
+    def _resolve_precision(self, device: torch.device) -> torch.dtype | None:
+        if self.precision == "auto":
+            has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
+            return torch.bfloat16 if has_bfloat16 else None
+        if self.precision == "float16" and device.type == "cpu":
+            raise ValueError(
+                "The 'precision' parameter is 'float16', which needs a GPU. Use 'float32' or "
+                "'bfloat16' on the CPU."
+            )
+        return _PRECISIONS[self.precision]
+
+    def _split(self, rows: Rows | Stream, seed: int):
+        """Return the numbers of the rows trained on and of those held out (None: none)."""
+        fraction = self.validation_fraction
+        if isinstance(rows, Stream):
+            if fraction is not None:
+                raise ValueError(
+                    "The 'validation_fraction' parameter needs rows that can be asked for by "
+                    "number, not an IterableDataset or DataLoader. Set it to None."
+                )
+            return None, None
+        if fraction is None:
+            return torch.arange(len(rows)), None
+        n_held_out = max(1, round(fraction * len(rows)))
+        if len(rows) - n_held_out < 2:
+            raise ValueError(
+                f"The 'validation_fraction' parameter is {fraction}: of {len(rows)} rows that "
+                f"leaves {len(rows) - n_held_out} to train on, while a minimum of 2 is required."
+            )
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        return order[n_held_out:].sort().values, order[:n_held_out].sort().values
+
+    def _build_encoder(self, sample_shape: tuple[int, ...]) -> Features:
+        shape = self._encoder_shape(sample_shape)
+        if self.encoder is None:
+            return build_features(default_encoder(shape, self.embedding_dim or 128), shape)
+        return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+
+
+def _forget(estimator: BaseEstimator) -> None:
+    """Delete what a fit has set."""
+    parameters = estimator.get_params(deep=False)
+    for name in list(vars(estimator)):
+        if name not in parameters and (name.endswith("_") or name == "_row_bytes"):
+            delattr(estimator, name)

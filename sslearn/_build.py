@@ -1,0 +1,102 @@
+"""Modules from what the caller gave: a module, a callable, or nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ._objective import mark_frozen
+
+__all__ = ["Features", "build_features", "build_module", "copy_module", "probe"]
+
+
+class Features(nn.Module):
+    """The encoder as the rest of the package sees it: (n, *shape) to (n, `width`).
+
+    Parameters
+    ----------
+    module : nn.Module
+        The encoder, the caller's or a default one.
+    width : int
+        Features per row, after flattening.
+    """
+
+    def __init__(self, module: nn.Module, width: int) -> None:
+        super().__init__()
+        self.module = module
+        self.width = width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x).flatten(1)
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Copy deeply, so that the caller's object is never trained."""
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError:
+        # Non-leaf tensors (the old weight_norm keeps one) refuse deepcopy, not serialisation.
+        buffer = io.BytesIO()
+        torch.save(module, buffer)
+        buffer.seek(0)
+        return torch.load(buffer, weights_only=False)
+
+
+def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *, name: str):
+    """Copy `given` if it is a module, otherwise call it with `argument`.
+
+    A module is asked for first: modules are callable too.
+    """
+    if isinstance(given, nn.Module):
+        return mark_frozen(copy_module(given))
+    made = given(argument)
+    if not isinstance(made, nn.Module):
+        raise TypeError(
+            f"The '{name}' parameter is a callable and must return a torch.nn.Module. "
+            f"Got {type(made).__name__} from {name}({argument!r}) instead."
+        )
+    return mark_frozen(made)
+
+
+def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tensor:
+    """Ask `module`, in eval mode, what it makes of two rows of zeros of a shape.
+
+    Raises
+    ------
+    ValueError
+        When it fails on them, or returns anything but one float tensor with a row for each row.
+    """
+    sample = torch.zeros(2, *shape)
+    with torch.no_grad():  # not inference mode: lazy layers make their parameters here
+        try:
+            output = module.eval()(sample)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"The '{name}' parameter does not fit: a batch of shape {tuple(sample.shape)} "
+                f"fails in {type(module).__name__} with: {error}"
+            ) from error
+    if not (isinstance(output, torch.Tensor) and output.is_floating_point()):
+        kind = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ValueError(
+            f"The '{name}' parameter must return one float tensor of shape (n, ...). "
+            f"Got {kind} instead."
+        )
+    if output.ndim < 2 or len(output) != len(sample) or output[0].numel() == 0:
+        raise ValueError(
+            f"The '{name}' parameter must return a row of features for each row. Got shape "
+            f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}."
+        )
+    return output
+
+
+def build_features(
+    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder"
+) -> Features:
+    """Wrap `module`, an encoder of samples of a shape, once :func:`probe` has passed it."""
+    width = probe(module, sample_shape, name=name)[0].numel()
+    return Features(mark_frozen(module), width)

@@ -1,0 +1,98 @@
+"""Features by batches: what ``transform`` runs. Needs no Lightning, takes no lock."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ._data import Rows, Stream, as_layout
+from ._standardize import check_finite
+
+__all__ = ["activation_bytes", "encode"]
+
+# The largest activation of a batch should stay in the caches of a CPU, and fill a GPU.
+_BATCH_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+_MAX_BATCH = {"cpu": 4096, "cuda": 65536}
+# Matrix products of fewer rows than this may take another kernel and round differently.
+_MIN_TABLE_ROWS = 32
+
+
+class _LargestOutput(TorchDispatchMode):
+    """Notes the largest tensor any operation makes; thread-local, unlike hooks on modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self.largest = max(self.largest, leaf.numel() * 4)
+        return output
+
+
+def activation_bytes(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
+    """Return the bytes of the largest activation of one row."""
+    with torch.no_grad(), _LargestOutput() as watch:
+        encoder(torch.zeros(1, *sample_shape))
+    # Weights pass through operations too (a transpose is one); a row is never less than itself.
+    return max(watch.largest, 4 * math.prod(sample_shape))
+
+
+def encode(
+    encoder: nn.Module,
+    rows: Rows | Stream,
+    *,
+    width: int,
+    row_bytes: int,
+    device: torch.device,
+    name: str,
+) -> np.ndarray:
+    """Return the features of all rows, float32, of shape (n, width).
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        In eval mode, on the CPU; takes raw rows.
+    rows : Rows or Stream
+        Validated.
+    width : int
+        Features per row.
+    row_bytes : int
+        See :func:`activation_bytes`.
+    device : torch.device
+        Where to compute.
+    name : str
+        Of the estimator, for messages.
+    """
+    kind = device.type
+    if kind == "cuda":
+        encoder = copy.deepcopy(encoder).to(device)
+    size = max(1, min(_BATCH_BYTES[kind] // row_bytes, _MAX_BATCH[kind]))
+    if isinstance(rows, Stream):
+        parts = [_features(encoder, part, device, name).cpu() for part in rows.slices()]
+        return torch.cat(parts).numpy()
+    out = np.empty((len(rows), width), dtype=np.float32)
+    target = torch.from_numpy(out)
+    start = 0
+    for part in rows.slices(size):
+        stop = start + len(part)
+        target[start:stop].copy_(_features(encoder, part, device, name))
+        start = stop
+    return out
+
+
+@torch.inference_mode()
+def _features(encoder: nn.Module, x: torch.Tensor, device: torch.device, name: str):
+    check_finite(x, name)
+    n = len(x)
+    if x.ndim == 2 and n < _MIN_TABLE_ROWS:
+        x = torch.cat((x, x.new_zeros(_MIN_TABLE_ROWS - n, x.shape[1])))
+    return encoder(as_layout(x.to(device, non_blocking=True)))[:n]

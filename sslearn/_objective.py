@@ -1,0 +1,157 @@
+"""What a method trains: a plain module that knows neither scikit-learn nor Lightning.
+
+The contract, for those who write a method. All hooks have defaults; most methods write
+``__init__`` and ``loss`` and nothing else.
+
+``n_views``
+    Views drawn of every batch; 0 turns augmentation off.
+``loss(*views)``
+    The loss of one batch of views, ready for the encoder. A scalar tensor.
+``batch_loss(batch)``
+    For methods that need more than the views: ``batch`` is a :class:`Batch`.
+``prepare(data, generator)``
+    Once, on the device, before the optimizer is made. May select, cache and create parameters.
+    ``data`` is a :class:`sslearn._data.TrainingData`.
+``phases``, ``start_phase(phase, data)``
+    The passes over the data that make one epoch. ``start_phase`` sets train and eval modes and
+    returns the parameters that move in the phase (None: all that can).
+``after_step(step, n_steps)``
+    After every *optimizer* step (0-based, of ``n_steps``): moving averages and queues. Never
+    called for a validation loss.
+``features``
+    The module that becomes ``encoder_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+__all__ = ["Batch", "Objective", "jointly", "mark_frozen"]
+
+
+class Batch:
+    """Rows of one step: ``x``, ``index``, ``views`` and the ``generator`` they were drawn from.
+
+    Attributes
+    ----------
+    index : Tensor of shape (n,) or None
+        Which rows of the training data these are; None for a stream, whose rows have no number.
+    views : tuple of Tensors, each of shape (n, *sample_shape)
+        Random views, standardised and ready for the encoder. Empty when ``n_views`` is 0.
+    generator : torch.Generator
+        On the device of the batch; every random draw of an objective comes from it.
+    """
+
+    __slots__ = ("_clean", "generator", "index", "views")
+
+    def __init__(
+        self,
+        clean: Callable[[], torch.Tensor],
+        index: torch.Tensor | None,
+        views: tuple[torch.Tensor, ...],
+        generator: torch.Generator,
+    ) -> None:
+        self._clean = clean
+        self.index = index
+        self.views = views
+        self.generator = generator
+
+    @property
+    def x(self) -> torch.Tensor:
+        """The rows themselves, standardised, not augmented; made only when asked for."""
+        return self._clean()
+
+
+class Objective(nn.Module):
+    """Base of what a method trains, with the encoder inside.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps (n, *shape) to features of shape (n, ``encoder.width``).
+    """
+
+    n_views = 2
+    phases: tuple[str, ...] = ("train",)
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @property
+    def features(self) -> nn.Module:
+        """The module whose output ``transform`` returns."""
+        return self.encoder
+
+    def loss(self, *views: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        return self.loss(*batch.views)
+
+    def prepare(self, data, generator: torch.Generator) -> None:
+        """Select, cache, create parameters; by default nothing."""
+
+    def start_phase(self, phase: str, data) -> Iterable[nn.Parameter] | None:
+        self.train()
+        return None
+
+    def after_step(self, step: int, n_steps: int) -> None:
+        """Follow an optimizer step; by default nothing."""
+
+    def train(self, mode: bool = True) -> Objective:
+        """Set the mode; what the caller froze stays in eval, so its batch statistics stay too."""
+        super().train(mode)
+        for module in self.modules():
+            if getattr(module, "_sslearn_frozen", False):
+                module.training = False
+        return self
+
+
+def mark_frozen(module: nn.Module) -> nn.Module:
+    """Mark every submodule whose parameters are all frozen, so that it is kept in eval mode.
+
+    The mark is an attribute of the submodule and so travels with a copy of it. Modules without
+    parameters (dropout, activations) count as frozen inside a frozen module only.
+    """
+    for child in module.modules():
+        child._sslearn_frozen = False  # type: ignore[assignment]
+    for child in module.modules():
+        parameters = list(child.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            for inner in child.modules():
+                inner._sslearn_frozen = True  # type: ignore[assignment]
+    return module
+
+
+def jointly(
+    module: Callable[[torch.Tensor], torch.Tensor], views: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    """Send all views through `module` in one forward pass.
+
+    Batch statistics are then over all of them, and it is faster than a pass for each.
+
+    Parameters
+    ----------
+    module : callable
+        From (n, *shape) to (n, ...).
+    views : tuple of Tensors, each of shape (n, *shape)
+        Views of the same rows.
+
+    Returns
+    -------
+    tuple of Tensors
+        What `module` makes of each view.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.base import jointly
+    >>> first, second = jointly(torch.nn.Linear(3, 2), (torch.zeros(5, 3), torch.ones(5, 3)))
+    >>> first.shape
+    torch.Size([5, 2])
+    """
+    return module(torch.cat(views)).chunk(len(views))

@@ -1,0 +1,177 @@
+"""Optimizers and learning rate schedules, by name or from the caller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+__all__ = ["LARS", "LearningRate", "make_optimizer", "parameter_groups"]
+
+
+class LARS(Optimizer):
+    """SGD with momentum and a learning rate per layer (You et al. 2017, arXiv 1708.03888).
+
+    The step of each weight is scaled by trust * |weight| / |gradient + decay * weight|. Groups
+    with ``lars=False`` (biases and normalisation layers) are plain SGD with momentum.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters or groups.
+    lr, momentum, weight_decay, trust : float
+        ``trust`` is eta of the paper.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr: float = 0.3,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-6,
+        trust: float = 1e-3,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust": trust,
+            "lars": True,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = [p.grad for p in parameters]
+            if group["weight_decay"]:
+                gradients = list(
+                    torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+                )
+            if group["lars"]:
+                weights = torch.stack(torch._foreach_norm(parameters))
+                steps = torch.stack(torch._foreach_norm(gradients))
+                ratio = torch.where(
+                    (weights > 0) & (steps > 0),
+                    group["trust"] * weights / steps.clamp_min(1e-30),
+                    torch.ones_like(weights),
+                )
+                gradients = list(torch._foreach_mul(gradients, list(ratio.unbind())))
+            moments = []
+            for parameter in parameters:
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                moments.append(state["momentum"])
+            torch._foreach_mul_(moments, group["momentum"])
+            torch._foreach_add_(moments, gradients)
+            torch._foreach_add_(parameters, moments, alpha=-group["lr"])
+        return loss
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the parameters that can move: weights, and biases and norms, which do not decay."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 else plain).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0, "lars": False},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(
+    optimizer: str | Callable[[Iterable], Optimizer],
+    groups: list[dict],
+    learning_rate: float,
+) -> Optimizer:
+    """Make the optimizer that the ``optimizer`` parameter asks for; every group has its rate."""
+    groups = [{**group, "lr": learning_rate} for group in groups]
+    if optimizer == "lars":
+        return LARS(groups, lr=learning_rate)
+    groups = [{k: v for k, v in group.items() if k != "lars"} for group in groups]
+    if callable(optimizer):
+        made = optimizer(groups)
+        if not isinstance(made, Optimizer):
+            raise TypeError(
+                "The 'optimizer' parameter is a callable and must return a "
+                f"torch.optim.Optimizer. Got {type(made).__name__} instead."
+            )
+        return made
+    # Fused: one kernel for all parameters, three to four times faster than a loop over them.
+    fused = all(p.is_floating_point() for group in groups for p in group["params"])
+    if optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
+    if optimizer == "adam":
+        return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, fused=fused)
+
+
+class LearningRate:
+    """Sets the learning rate of every optimizer step; the schedule is per step, not per epoch.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' rates at this moment are the base rates.
+    schedule : {"cosine", "constant", "plateau"} or callable
+        A callable takes (step, n_steps), 0-based, and returns the factor; it has no warm-up but
+        its own.
+    n_steps : int
+        Optimizer steps that will really run.
+    warmup_fraction : float
+        The part of them over which the rate rises linearly.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: str | Callable[[int, int], float],
+        n_steps: int,
+        warmup_fraction: float,
+    ) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.n_steps = n_steps
+        self.n_warmup = 0 if callable(schedule) else round(warmup_fraction * n_steps)
+        self.base = [group["lr"] for group in optimizer.param_groups]
+        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        if schedule == "plateau":
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+
+    def factor(self, step: int) -> float | None:
+        """Return what multiplies the base rates at a step; None: leave them as they are."""
+        if callable(self.schedule):
+            return float(self.schedule(step, self.n_steps))
+        if step < self.n_warmup:
+            return (step + 1) / self.n_warmup
+        if self.schedule == "cosine":
+            progress = (step - self.n_warmup) / max(1, self.n_steps - self.n_warmup)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return None if self.plateau is not None else 1.0
+
+    def set(self, step: int) -> None:
+        factor = self.factor(step)
+        if factor is None:
+            return
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * factor
+
+    def end_epoch(self, loss: float, step: int) -> None:
+        """Let the plateau schedule see the loss of an epoch that has ended."""
+        if self.plateau is not None and step >= self.n_warmup:
+            self.plateau.step(loss)

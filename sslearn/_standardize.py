@@ -1,0 +1,181 @@
+"""The one layer that casts: raw rows in their own dtype to standardised float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils import assert_all_finite
+from torch import nn
+
+__all__ = ["Standardize", "Statistics", "check_finite"]
+
+# Dtypes whose values float32 holds exactly. The others are shifted in float64 before the cast:
+# cast first, 1.7e9 + U(0, 100), a time stamp, keeps two distinct values.
+_NARROW = {torch.uint8, torch.int8, torch.int16, torch.bool}
+_NARROW |= {torch.float32, torch.float16, torch.bfloat16}
+
+
+def _is_grid(shape: tuple[int, ...]) -> bool:
+    """Tell whether samples are images or volumes: views see those in [0, 1]."""
+    return len(shape) >= 3
+
+
+def check_finite(x: torch.Tensor, estimator_name: str) -> None:
+    """Refuse NaN and infinity, with scikit-learn's own message.
+
+    The sum of a batch is cheap and not finite if one value is not; only then is every value
+    looked at (the sum alone may overflow).
+    """
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum())) or get_config()["assume_finite"]:
+        return
+    x = x.detach().cpu()
+    if x.dtype in (torch.bfloat16, torch.float16):
+        x = x.float()  # NumPy has no bfloat16
+    assert_all_finite(x.numpy(), estimator_name=estimator_name, input_name="X")
+
+
+class Statistics:
+    """Mean, standard deviation, smallest and largest value per feature or channel, streamed.
+
+    Batches are merged by their means and squared deviations, in float64, so that nothing is
+    lost to cancellation.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        (features,), or (channels, ...): statistics are per feature of a table and per channel
+        otherwise.
+    """
+
+    def __init__(self, sample_shape: tuple[int, ...]) -> None:
+        self.sample_shape = tuple(sample_shape)
+        self.n_rows = 0
+        self.dtype: torch.dtype | None = None
+        self._weight = 0
+        self._mean = torch.zeros(sample_shape[0], dtype=torch.float64)
+        self._m2 = torch.zeros_like(self._mean)
+        self._low = float("inf")
+        self._high = float("-inf")
+
+    def update(self, x: torch.Tensor) -> None:
+        """Take in a batch of shape (n, *sample_shape), in its own dtype, on any device."""
+        if not len(x):
+            return
+        self.dtype = x.dtype if self.dtype is None else torch.promote_types(self.dtype, x.dtype)
+        self.n_rows += len(x)
+        x = x.detach().to(torch.float64)
+        axes = (0, *range(2, x.ndim))
+        variance, mean = torch.var_mean(x, dim=axes, correction=0)
+        if _is_grid(self.sample_shape):
+            low, high = torch.aminmax(x)
+            self._low = min(self._low, float(low))
+            self._high = max(self._high, float(high))
+        mean, variance = mean.cpu(), variance.cpu()
+        weight = x.numel() // x.shape[1]
+        total = self._weight + weight
+        delta = mean - self._mean
+        self._mean += delta * (weight / total)
+        self._m2 += variance * weight + delta.square() * (self._weight * weight / total)
+        self._weight = total
+
+    @classmethod
+    def of(cls, sample_shape: tuple[int, ...], batches: Iterable[torch.Tensor]) -> Statistics:
+        statistics = cls(sample_shape)
+        for batch in batches:
+            statistics.update(batch)
+        return statistics
+
+    def layer(self, standardize: bool = True) -> Standardize:
+        """Return the layer that takes rows of these statistics to zero mean and unit variance."""
+        low, high = 0.0, 1.0
+        if _is_grid(self.sample_shape):
+            if self.dtype == torch.uint8:
+                high = 255.0
+            elif standardize and self._high > self._low:
+                low, high = self._low, self._high
+        if not standardize:
+            zero = torch.zeros(self.sample_shape[0], dtype=torch.float64)
+            return Standardize(self.sample_shape, (low, high), zero + low, zero + (high - low))
+        scale = (self._m2 / max(self._weight, 1)).sqrt()
+        # A constant feature has only the rounding of its mean as a deviation.
+        floor = 10 * np.finfo(np.float64).eps * self._mean.abs()
+        scale = torch.where(scale > floor, scale, torch.ones_like(scale))
+        return Standardize(self.sample_shape, (low, high), self._mean, scale)
+
+
+class Standardize(nn.Module):
+    """Shift and scale rows to zero mean and unit variance, giving float32.
+
+    Two steps, since the views are drawn in between for images and volumes: :meth:`unit` (images
+    and volumes to [0, 1], tables and series untouched) and :meth:`normalize`. ``forward`` is
+    both at once.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Of one row.
+    limits : tuple of two floats
+        The values that become 0 and 1 for images and volumes.
+    mean, scale : Tensor of shape (features,) or (channels,)
+        In the unit of the data.
+    """
+
+    shift: torch.Tensor
+    gain: torch.Tensor
+    shift32: torch.Tensor
+    gain32: torch.Tensor
+    unit_mean: torch.Tensor
+    unit_gain: torch.Tensor
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        limits: tuple[float, float],
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        self.is_grid = _is_grid(sample_shape)
+        self.limits = limits
+        low, high = limits
+        shape = (-1, *(1 for _ in sample_shape[1:]))
+        self.register_buffer("shift", mean.reshape(shape).clone())
+        self.register_buffer("gain", (1 / scale).reshape(shape))
+        if not self.is_grid:
+            low, high = 0.0, 1.0
+        # Rows of a narrow dtype are shifted in float32, where nothing can be lost.
+        self.register_buffer("shift32", self.shift.float())
+        self.register_buffer("gain32", self.gain.float())
+        self.register_buffer("unit_mean", ((self.shift - low) / (high - low)).float())
+        self.register_buffer("unit_gain", (self.gain * (high - low)).float())
+
+    def _apply(self, fn, recurse=True):
+        # A module's .half() or .float() must not round the statistics; only the device follows.
+        kept = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
+
+    def unit(self, x: torch.Tensor) -> torch.Tensor:
+        """Give what views are drawn from: [0, 1] for images, standardised for other kinds."""
+        if not self.is_grid:
+            return self(x)
+        low, high = self.limits
+        if (low, high) == (0.0, 1.0):
+            return x.float()
+        if x.dtype in _NARROW:
+            return (x.float() - low).mul_(1 / (high - low))
+        return (x.double() - low).mul_(1 / (high - low)).float()
+
+    def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Follow :meth:`unit`, or the views drawn from it: to zero mean and unit variance."""
+        return (x - self.unit_mean) * self.unit_gain if self.is_grid else x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype in _NARROW:
+            return (x.float() - self.shift32).mul_(self.gain32)
+        return (x.double() - self.shift).mul_(self.gain).float()

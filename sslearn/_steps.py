@@ -1,0 +1,327 @@
+"""One optimizer step, and the bookkeeping of steps, epochs and phases: no Lightning here."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from ._data import Rows, Stream, TrainingData
+from ._isolation import StopOnInterrupt
+from ._objective import Objective
+from ._optimization import LearningRate
+
+__all__ = ["Diverged", "History", "Interrupted", "Patience", "Settings", "Steps"]
+
+_CHUNK_SECONDS = 0.25
+_MAX_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: the parameters that all estimators share."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    optimizer: object
+    lr_schedule: object
+    warmup_fraction: float
+    n_iter_no_change: int | None
+    autocast: torch.dtype | None
+    trainer_params: dict | None
+    verbose: int
+    name: str
+
+
+@dataclass
+class History:
+    """What came out, beside the weights."""
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_loss_curve: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Interrupted(Exception):
+    """Ctrl-C, on its way out of Lightning, which would end the process on KeyboardInterrupt."""
+
+
+class Diverged(ValueError):
+    """The loss is NaN or infinite."""
+
+
+class Patience:
+    """Keeps the best weights, and says when to stop.
+
+    Parameters
+    ----------
+    n_iter_no_change : int or None
+        Epochs without improvement after which to stop; None: never, and nothing is kept.
+    """
+
+    def __init__(self, n_iter_no_change: int | None) -> None:
+        self.limit = n_iter_no_change
+        self.best = float("inf")
+        self.waited = 0
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    def update(self, loss: float, module: nn.Module) -> bool:
+        if self.limit is None:
+            return False
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        else:
+            self.waited += 1
+        return self.waited >= self.limit
+
+    def restore(self, module: nn.Module) -> None:
+        if self.weights is not None:
+            module.load_state_dict(self.weights)
+
+
+class Steps:
+    """Batches, losses and what follows a step, for whichever driver makes the steps.
+
+    Parameters
+    ----------
+    objective : Objective
+        On the device, prepared.
+    data : TrainingData
+        What is trained on.
+    held_out : Tensor or None
+        Rows whose loss is taken after each epoch.
+    seeds : sequence of three ints
+        Of the order of the rows, of the views, of the views of held-out rows.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: TrainingData,
+        held_out: torch.Tensor | None,
+        settings: Settings,
+        seeds: tuple[int, int, int],
+        stop: StopOnInterrupt,
+    ) -> None:
+        self.objective = objective
+        self.data = data
+        self.held_out = held_out
+        self.settings = settings
+        self.stop = stop
+        self.order = torch.Generator().manual_seed(seeds[0])
+        self.views = torch.Generator(data.device).manual_seed(seeds[1])
+        self.held_out_seed = seeds[2]
+        self.history = History()
+        self.patience = Patience(settings.n_iter_no_change)
+        self.can_move = [p for p in objective.parameters() if p.requires_grad]
+        self.phase: int | None = None
+        self.step = 0
+        self.n_steps = 0
+        self.rate: LearningRate | None = None
+        self._total = torch.zeros((), dtype=torch.float64, device=data.device)
+        self._count = 0
+        self._last_read = time.monotonic()
+        self._chunk = 1
+
+    # --- batches ---------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.settings.batch_size, len(self.data))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        rows = self.data.rows
+        per_phase = (
+            rows.n_batches if isinstance(rows, Stream) else len(self.data) // self.batch_size
+        )
+        return (per_phase or 0) * len(self.objective.phases)
+
+    def chunks(self, *, single: bool) -> Iterator[tuple[int, torch.Tensor]]:
+        """Go through one epoch: (phase, rows of several batches), or one batch if `single`.
+
+        Of rows, an index of shape (k, batch_size); of a stream, a batch itself. A chunk grows
+        until it lasts about a quarter of a second, which changes when the loss is looked at and
+        nothing else.
+        """
+        for phase in range(len(self.objective.phases)):
+            if isinstance(self.data.rows, Stream):
+                found = 0
+                for batch in self.data.rows.batches():
+                    found += 1
+                    yield phase, batch
+                if found != self.data.rows.n_batches:
+                    raise ValueError(
+                        f"The stream X gave {self.data.rows.n_batches} batches in its first pass "
+                        f"and {found} in a later one. {self.settings.name} goes through X several "
+                        "times and needs the same number each time."
+                    )
+                continue
+            for batches in self._index_batches(self.data.rows):
+                start = 0
+                while start < len(batches):
+                    size = 1 if single else self._chunk
+                    yield phase, batches[start : start + size]
+                    start += size
+
+    def _index_batches(self, rows: Rows) -> Iterator[torch.Tensor]:
+        assert self.data.index is not None
+        order = torch.randperm(len(self.data), generator=self.order)
+        index = self.data.index[order]
+        if rows.tensor is not None:
+            index = index.to(rows.tensor.device)
+        n_batches = len(index) // self.batch_size
+        yield index[: n_batches * self.batch_size].view(n_batches, self.batch_size)
+
+    # --- one step --------------------------------------------------------------------------
+
+    def begin(self, optimizer: torch.optim.Optimizer, n_steps: int) -> None:
+        settings = self.settings
+        self.n_steps = n_steps
+        self.rate = LearningRate(
+            optimizer,
+            settings.lr_schedule,  # type: ignore[arg-type]
+            n_steps,
+            settings.warmup_fraction,
+        )
+        self.rate.set(0)
+
+    def enter_phase(self, phase: int) -> None:
+        """Set modes, and which parameters move, when a phase begins."""
+        if phase == self.phase:
+            return
+        self.phase = phase
+        moving = self.objective.start_phase(self.objective.phases[phase], self.data)
+        if len(self.objective.phases) > 1 or moving is not None:
+            moving = set(self.can_move if moving is None else moving)
+            for parameter in self.can_move:
+                parameter.requires_grad_(parameter in moving)
+
+    def loss_on(self, raw: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
+        """Return the loss of one batch. Both drivers call this, and nothing else makes a loss."""
+        if self.stop.requested:
+            raise Interrupted
+        with self._autocast():
+            batch = self.data.batch(raw, index, self.views)
+            loss = self.objective.batch_loss(batch)
+        self._total += loss.detach()
+        self._count += 1
+        return loss
+
+    def take(self, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the raw rows and the numbers of one batch of a chunk."""
+        if isinstance(self.data.rows, Stream):
+            return item, None
+        return self.data.rows.take(item), item
+
+    def after_step(self) -> None:
+        """Follow an optimizer step: the objective's turn, and the rate of the next step."""
+        assert self.rate is not None
+        self.objective.after_step(self.step, self.n_steps)
+        self.step += 1
+        if self.step < self.n_steps:
+            self.rate.set(self.step)
+
+    def run(self, chunk: tuple[int, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Make all steps of a chunk: the fast driver."""
+        phase, items = chunk
+        self.enter_phase(phase)
+        begun = time.monotonic()
+        is_stream = isinstance(self.data.rows, Stream)
+        for item in (items,) if is_stream else items:
+            loss = self.loss_on(*self.take(item))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            self.after_step()
+        if is_stream:
+            self.look_at_loss()
+            return
+        self._check_loss()
+        elapsed = (time.monotonic() - begun) / len(items)
+        wanted = int(_CHUNK_SECONDS / max(elapsed, 1e-6))
+        self._chunk = max(1, min(wanted, 4 * self._chunk, _MAX_CHUNK))
+
+    def _autocast(self):
+        dtype = self.settings.autocast
+        if dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.data.device.type, dtype)
+
+    # --- epochs ----------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that runs, from 1."""
+        return len(self.history.loss_curve) + 1
+
+    def look_at_loss(self) -> None:
+        """Test the loss now and then: reading it waits for the device."""
+        if time.monotonic() - self._last_read > _CHUNK_SECONDS:
+            self._check_loss()
+
+    def _check_loss(self) -> float:
+        total = float(self._total)
+        self._last_read = time.monotonic()
+        if not math.isfinite(total):
+            self.diverged(total)
+        return total
+
+    def diverged(self, loss: float) -> None:
+        settings = self.settings
+        raise Diverged(
+            f"The loss of {settings.name} became {'nan' if math.isnan(loss) else 'infinite'} in "
+            f"epoch {self.epoch} of {settings.max_epochs}. Lower learning_rate (it is "
+            f"{settings.learning_rate:g}) or raise warmup_fraction (it is "
+            f"{settings.warmup_fraction:g}); if X holds extreme values, scale it first."
+        )
+
+    def end_epoch(self) -> bool:
+        """Record the losses of an epoch; True when the validation loss says it is time to stop."""
+        settings, history = self.settings, self.history
+        if not self._count:
+            return False
+        loss = self._check_loss() / self._count
+        watched = loss
+        validation: float | None = None
+        if self.held_out is not None:
+            watched = validation = self._held_out_loss()
+            if not math.isfinite(validation):
+                self.diverged(validation)
+        history.loss_curve.append(loss)
+        if validation is not None:
+            history.validation_loss_curve.append(validation)
+        self._total.zero_()
+        self._count = 0
+        self.phase = None
+        assert self.rate is not None
+        self.rate.end_epoch(watched, self.step)
+        if settings.verbose:
+            text = f"[{settings.name}] epoch {len(history.loss_curve)} of {settings.max_epochs}"
+            text += f", loss {loss:.4f}"
+            print(text if validation is None else f"{text}, validation loss {validation:.4f}")
+        if self.stop.requested:
+            raise Interrupted
+        return self.patience.update(watched, self.objective)
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        """Return the loss of the held-out rows, in eval mode, on the same views each time."""
+        assert self.held_out is not None
+        assert isinstance(self.data.rows, Rows)
+        generator = torch.Generator(self.data.device).manual_seed(self.held_out_seed)
+        self.objective.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.data.device)
+        for index in self.held_out.split(self.settings.batch_size):
+            with self._autocast():
+                batch = self.data.batch(self.data.rows.take(index), index, generator)
+                total += self.objective.batch_loss(batch).detach() * len(index)
+        return float(total) / len(self.held_out)

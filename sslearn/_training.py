@@ -1,0 +1,183 @@
+"""The only file that knows Lightning: one module that trains any objective, and its Trainer.
+
+Two drivers around one ``loss_on``, equal bit for bit on the CPU. *Fast*, when ``trainer_params``
+is None or empty: manual optimization, and what Lightning takes for a batch is a chunk of many, so
+that its half millisecond a step is paid once a quarter of a second. *Standard*, otherwise:
+automatic optimization, one batch at a time, so that everything a Trainer offers (accumulation,
+clipping, callbacks, a 16-bit scaler) works. One rule, no inspection of what is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lightning.pytorch as lightning
+import torch
+
+from ._data import TrainingData
+from ._isolation import StopOnInterrupt
+from ._objective import Objective
+from ._optimization import make_optimizer, parameter_groups
+from ._steps import History, Interrupted, Settings, Steps
+
+__all__ = ["train"]
+
+
+class _Chunks:
+    """What the fast driver iterates over. Has no ``__len__`` on purpose.
+
+    With a length, Lightning counts the chunks of the first epoch as those of every epoch and
+    leaves steps out when chunks grow.
+    """
+
+    def __init__(self, steps: Steps, *, single: bool) -> None:
+        self.steps = steps
+        self.single = single
+
+    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+        return self.steps.chunks(single=self.single)
+
+
+class _Batches(_Chunks):
+    """What the standard driver iterates over; its length lets Lightning count optimizer steps."""
+
+    def __len__(self) -> int:
+        return self.steps.batches_per_epoch
+
+
+class _Module(lightning.LightningModule):
+    """What both drivers share."""
+
+    def __init__(self, objective: Objective, steps: Steps) -> None:
+        super().__init__()
+        self.objective = objective
+        self.steps = steps
+        # Of the objective only, so that Lightning finds the parameters it clips.
+        groups = parameter_groups(objective, steps.settings.weight_decay)
+        self.optimizer = make_optimizer(
+            steps.settings.optimizer,  # type: ignore[arg-type]
+            groups,
+            steps.settings.learning_rate,
+        )
+
+    def configure_optimizers(self):
+        return self.optimizer
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch  # row numbers; the rows are moved when they are taken
+
+    def on_train_epoch_end(self) -> None:
+        if self.steps.end_epoch():
+            self.trainer.should_stop = True
+
+
+class _FastModule(_Module):
+    def __init__(self, objective: Objective, steps: Steps) -> None:
+        super().__init__(objective, steps)
+        self.automatic_optimization = False
+
+    def on_fit_start(self) -> None:
+        steps = self.steps
+        steps.begin(self.optimizer, steps.batches_per_epoch * steps.settings.max_epochs)
+
+    def training_step(self, chunk, batch_idx):
+        self.steps.run(chunk, self.optimizer)
+
+
+class _StandardModule(_Module):
+    def on_fit_start(self) -> None:
+        self.steps.begin(self.optimizer, int(self.trainer.estimated_stepping_batches))
+
+    def training_step(self, chunk, batch_idx):
+        phase, items = chunk
+        self.steps.enter_phase(phase)
+        item = items if self.steps.data.rows.is_stream else items[0]
+        return self.steps.loss_on(*self.steps.take(item))
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.steps.after_step()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.steps.look_at_loss()
+
+
+def train(
+    objective: Objective,
+    data: TrainingData,
+    held_out: torch.Tensor | None,
+    settings: Settings,
+    seeds: tuple[int, int, int],
+) -> History:
+    """Train an objective in place, from its first step to the last, and leave it on the CPU.
+
+    Parameters
+    ----------
+    objective : Objective
+        On the device of the data, prepared.
+    data : TrainingData
+        The rows trained on.
+    held_out : Tensor or None
+        Numbers of rows whose loss is taken after each epoch.
+    settings : Settings
+        The parameters all estimators share.
+    seeds : tuple of three ints
+        See :class:`Steps`.
+
+    Raises
+    ------
+    Diverged
+        When the loss, or a weight in the end, is NaN or infinite.
+    KeyboardInterrupt
+        On Ctrl-C before the first epoch has ended, and always on a second one.
+    """
+    with StopOnInterrupt() as stop:
+        steps = Steps(objective, data, held_out, settings, seeds, stop)
+        fast = not settings.trainer_params
+        module = (_FastModule if fast else _StandardModule)(objective, steps)
+        loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
+        trainer = lightning.Trainer(**_trainer_params(settings, data.device))
+        try:
+            trainer.fit(module, train_dataloaders=loader)
+        except Interrupted:
+            if not steps.history.loss_curve:
+                raise KeyboardInterrupt from None
+            steps.history.interrupted = True
+        except (KeyboardInterrupt, SystemExit):
+            if stop.requested:  # the second Ctrl-C; Lightning makes it sys.exit(1)
+                raise KeyboardInterrupt from None
+            raise
+    steps.patience.restore(objective)
+    for parameter in steps.can_move:
+        parameter.requires_grad_(True)
+    objective.zero_grad(set_to_none=True)
+    if not steps.history.loss_curve:
+        raise ValueError(
+            f"{settings.name} made no step: trainer_params={settings.trainer_params!r} ends "
+            "training before the first batch."
+        )
+    # The loss is finite while the last gradient may not have been.
+    if not all(bool(torch.isfinite(p).all()) for p in steps.can_move):
+        steps.diverged(float("nan"))
+    objective.cpu()
+    return steps.history
+
+
+def _trainer_params(settings: Settings, device: torch.device) -> dict:
+    params = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": settings.verbose > 1,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "devices": 1 if device.type == "cpu" else [device.index or 0],
+        **(settings.trainer_params or {}),
+        "accelerator": "cpu" if device.type == "cpu" else "gpu",
+        "max_epochs": settings.max_epochs,
+        "use_distributed_sampler": False,
+    }
+    if settings.autocast == torch.float16:
+        params["precision"] = "16-mixed"  # brings the gradient scaler
+    if device.type == "cuda":
+        params["devices"] = [device.index or 0]
+    return params

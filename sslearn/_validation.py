@@ -1,0 +1,176 @@
+"""From what a caller passes as X to rows: what is accepted, and one sentence for what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+
+from ._data import Rows, Stream, as_batch, first_of
+from ._sklearn import check_feature_names
+
+__all__ = ["resolve_device", "validate_rows"]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device that a ``device`` parameter names."""
+    if device == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = torch.device("meta")
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) < count:
+            return torch.device("cuda", resolved.index or 0)
+        raise ValueError(
+            f"The 'device' parameter is {device!r}, but torch finds {count} CUDA devices here. "
+            "Use 'auto' or 'cpu'."
+        )
+    if resolved.type != "cpu":
+        raise ValueError(
+            "The 'device' parameter must be 'auto', 'cpu', 'cuda' or 'cuda:<number>'. "
+            f"Got {device!r} instead."
+        )
+    return torch.device("cpu")
+
+
+def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | Stream:
+    """Validate X and wrap it; sets (`reset`) or compares what is known of the input.
+
+    Finiteness is not looked at here: whoever reads the rows first does that, batch by batch.
+    """
+    minimum = 2 if reset else 1
+    rows: Rows | Stream
+    if isinstance(X, DataLoader | Dataset):
+        rows = _validate_torch_data(estimator, X, reset, batch_size)
+    elif isinstance(X, torch.Tensor):
+        rows = Rows(_validate_tensor(estimator, X))
+    else:
+        _refuse_lists_of_items(estimator, X)
+        array = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype="numeric",
+            order=None,
+            copy=False,
+            ensure_all_finite=False,
+            allow_nd=True,
+            ensure_min_samples=minimum,
+        )
+        if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
+            array = array.astype(np.float64)
+        _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
+        rows = Rows(array)
+    if len(rows.sample_shape) > 4:
+        raise ValueError(
+            f"{_name(estimator)} takes tables (n, features), series (n, channels, time), images "
+            "(n, channels, height, width) and volumes (n, channels, depth, height, width). Found "
+            f"array with dim {len(rows.sample_shape) + 1}."
+        )
+    if 0 in rows.sample_shape:
+        raise ValueError(
+            f"Found samples of shape {rows.sample_shape} while a minimum of 1 along each axis is "
+            f"required by {_name(estimator)}."
+        )
+    if isinstance(rows, Rows) and len(rows) < minimum:
+        raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
+    if not isinstance(X, np.ndarray) and isinstance(X, DataLoader | Dataset | torch.Tensor):
+        check_feature_names(estimator, X, reset=reset)
+        if reset:
+            estimator.n_features_in_ = rows.sample_shape[0]
+    if reset:
+        estimator.input_shape_ = rows.sample_shape
+    elif rows.sample_shape != estimator.input_shape_:
+        raise ValueError(_shape_message(estimator, rows.sample_shape))
+    return rows
+
+
+def too_few_rows(estimator, n: int, sample_shape: tuple[int, ...], minimum: int = 2) -> str:
+    """Return scikit-learn's sentence for too few rows."""
+    return (
+        f"Found array with {n} sample(s) (shape={(n, *sample_shape)}) while a minimum of "
+        f"{minimum} is required by {_name(estimator)}."
+    )
+
+
+def _name(estimator) -> str:
+    return type(estimator).__name__
+
+
+def _shape_message(estimator, shape: tuple[int, ...]) -> str:
+    expected = estimator.input_shape_
+    if len(shape) == len(expected) == 1:
+        return (
+            f"X has {shape[0]} features, but {_name(estimator)} is expecting {expected[0]} "
+            "features as input."
+        )
+    return (
+        f"X has samples of shape {shape}, but {_name(estimator)} is expecting samples of shape "
+        f"{expected} as input."
+    )
+
+
+def _check_numeric(estimator, dtype, numeric: bool) -> None:
+    if not numeric:
+        raise ValueError(
+            f"{_name(estimator)} needs real numbers (bool, integer or float). Got dtype {dtype} "
+            "instead."
+        )
+
+
+def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
+    if X.layout != torch.strided or X.is_quantized:
+        raise TypeError(
+            f"{_name(estimator)} needs a dense tensor. Got layout {X.layout}, dtype {X.dtype} "
+            "instead."
+        )
+    _check_numeric(estimator, X.dtype, not X.dtype.is_complex)
+    if X.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        X = X.to(torch.int64)  # torch has few operations on these
+    if X.ndim < 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: a tensor of shape {tuple(X.shape)}. "
+            "Reshape your data either using X.reshape(-1, 1) if your data has a single feature or "
+            "X.reshape(1, -1) if it contains a single sample."
+        )
+    return X
+
+
+def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | Stream:
+    if isinstance(X, DataLoader):
+        if not reset and isinstance(X.sampler, RandomSampler):
+            raise ValueError(
+                "transform returns features in the order of the rows, but the DataLoader "
+                "shuffles them. Use DataLoader(..., shuffle=False)."
+            )
+        return Stream(X, drop_short=False)
+    if isinstance(X, IterableDataset):
+        # A generator of its own, so that going through it leaves torch's default one alone.
+        generator = torch.Generator().manual_seed(0)
+        return Stream(DataLoader(X, batch_size=batch_size, generator=generator), drop_short=True)
+    n = len(X)
+    if n == 0:
+        raise ValueError(too_few_rows(estimator, 0, (), 2 if reset else 1))
+    first = as_batch(first_of(X[0]))
+    return Rows(X, tuple(first.shape))
+
+
+def _refuse_lists_of_items(estimator, X: Any) -> None:
+    """Cross-validation makes a list of items of a torch dataset; say so in one sentence."""
+    if not (isinstance(X, list) and X):
+        return
+    item = X[0]
+    if isinstance(item, torch.Tensor) or (
+        isinstance(item, tuple) and item and isinstance(item[0], torch.Tensor)
+    ):
+        raise TypeError(
+            f"{_name(estimator)} got a list of {type(item).__name__} items, which is what "
+            "cross-validation makes of a torch dataset. Cross-validate an array (of rows, or of "
+            "paths that an earlier step loads), or fit on a torch.utils.data.Subset."
+        )

@@ -1,0 +1,32 @@
+"""Random views of whole batches: augmentations as objects with parameters.
+
+Each takes a batch of tensors, on any device, and returns another of the same shape, dtype and
+device, with one random draw per sample. As scikit-learn's estimators they have ``get_params`` and
+``set_params``, so their strengths can be searched.
+"""
+
+from ._base import Augmentation
+from ._color import ColorJitter, RandomGrayscale
+from ._compose import Compose
+from ._default import default_augment
+from ._images import GaussianBlur, RandomResizedCrop, Solarize
+from ._series import ChannelDropout, Scaling, SegmentPermutation, TimeCropResize, TimeMask
+from ._tables import FeatureCorruption, GaussianNoise
+
+__all__ = [
+    "Augmentation",
+    "ChannelDropout",
+    "ColorJitter",
+    "Compose",
+    "FeatureCorruption",
+    "GaussianBlur",
+    "GaussianNoise",
+    "RandomGrayscale",
+    "RandomResizedCrop",
+    "Scaling",
+    "SegmentPermutation",
+    "Solarize",
+    "TimeCropResize",
+    "TimeMask",
+    "default_augment",
+]

@@ -1,0 +1,86 @@
+"""An augmentation for every kind of data."""
+
+from __future__ import annotations
+
+from ._base import Augmentation
+from ._color import ColorJitter, RandomGrayscale
+from ._compose import Compose
+from ._images import GaussianBlur, RandomResizedCrop
+from ._series import ChannelDropout, Scaling, TimeCropResize, TimeMask
+from ._tables import FeatureCorruption, GaussianNoise
+
+__all__ = ["default_augment"]
+
+
+def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
+    """Return the default augmentation for samples of a shape.
+
+    The strengths suit 10^2 to 10^5 rows and depend on nothing but the shape. Tables and series
+    are expected standardised, images and volumes with values in [0, 1].
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        (features,), (channels, time), (channels, height, width) or
+        (channels, depth, height, width).
+
+    Returns
+    -------
+    Augmentation
+        A `Compose`, whose parts can be changed by ``set_params``.
+
+    Examples
+    --------
+    >>> from sslearn.augment import default_augment
+    >>> default_augment((30,))
+    Compose(augmentations=[FeatureCorruption(), GaussianNoise()])
+    >>> default_augment((1, 8, 8)).get_params()["randomresizedcrop__scale"]
+    (0.4, 1.0)
+    """
+    parts = {1: _for_tables, 2: _for_series, 3: _for_images, 4: _for_volumes}
+    shape = tuple(sample_shape)
+    if len(shape) not in parts:
+        raise ValueError(
+            "default_augment knows samples of shape (features,), (channels, time), (channels, "
+            f"height, width) and (channels, depth, height, width). Got {shape} instead."
+        )
+    return Compose(parts[len(shape)](shape))
+
+
+def _for_tables(shape: tuple[int, ...]) -> list[Augmentation]:
+    return [FeatureCorruption(), GaussianNoise()]
+
+
+def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:
+    return [TimeCropResize(), Scaling(), ChannelDropout(), TimeMask(), GaussianNoise()]
+
+
+def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:
+    n_channels, *sizes = shape
+    smallest, largest = min(sizes), max(sizes)
+    parts: list[Augmentation] = [
+        # A fifth of a 28 x 28 digit no longer shows which digit it is.
+        RandomResizedCrop(scale=(0.2 if smallest >= 32 else 0.4, 1.0), flip=_flip(n_channels)),
+        ColorJitter(),
+    ]
+    if n_channels == 3:
+        parts.append(RandomGrayscale())
+    if largest > 64:
+        # The widest blur of SimCLR is 2 pixels of 224; on smaller images it is scaled down.
+        parts.append(GaussianBlur(sigma=(0.1, round(2 * largest / 224, 2))))
+    return parts
+
+
+def _for_volumes(shape: tuple[int, ...]) -> list[Augmentation]:
+    n_channels, *sizes = shape
+    # A box of 0.3 of the volume has two thirds of each side.
+    scale = (0.3 if min(sizes) >= 16 else 0.5, 1.0)
+    return [
+        RandomResizedCrop(scale=scale, flip=_flip(n_channels)),
+        ColorJitter(saturation=0.0, hue=0.0),
+    ]
+
+
+def _flip(n_channels: int) -> float:
+    # One channel: often characters, spectrograms or scans, where left and right differ.
+    return 0.0 if n_channels == 1 else 0.5

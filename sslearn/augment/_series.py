@@ -1,0 +1,227 @@
+"""Views of series (n, channels, time)."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from .._sklearn import Interval
+from ._base import NON_NEGATIVE, PROBABILITY, SERIES, Augmentation, Pair
+from ._draws import chance, integers, normal, uniform, window_positions
+
+__all__ = ["ChannelDropout", "Scaling", "SegmentPermutation", "TimeCropResize", "TimeMask"]
+
+
+class Scaling(Augmentation):
+    """Multiply every channel by a random factor near 1.
+
+    Parameters
+    ----------
+    sigma : float, default=0.2
+        Standard deviation of the factors. One factor is drawn from N(1, sigma) for every sample
+        and channel.
+
+    References
+    ----------
+    .. [1] T. T. Um et al., "Data Augmentation of Wearable Sensor Data for Parkinson's Disease
+       Monitoring using Convolutional Neural Networks", ICMI 2017, arXiv:1706.00527.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import Scaling
+    >>> view = Scaling(sigma=0.1)(torch.ones(8, 3, 50))
+    >>> bool((view == view[:, :, :1]).all())  # one factor for all steps of a channel
+    True
+    """
+
+    _constraints = {"sigma": NON_NEGATIVE}
+    _accepts = SERIES
+
+    def __init__(self, sigma: float = 0.2) -> None:
+        self.sigma = sigma
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        factor = normal(x, x.shape[1], 1, generator=generator).mul_(self.sigma).add_(1)
+        return x * factor
+
+
+class TimeCropResize(Augmentation):
+    """Stretch a random window of the series to its full length.
+
+    Values between two steps are interpolated linearly. All channels share the window.
+
+    Parameters
+    ----------
+    scale : tuple of two floats, default=(0.5, 1.0)
+        Smallest and largest fraction of the time that the window covers, above 0 and at most 1.
+
+    References
+    ----------
+    .. [1] A. Le Guennec, S. Malinowski, R. Tavenard, "Data Augmentation for Time Series
+       Classification using Convolutional Neural Networks", ECML/PKDD Workshop on Advanced
+       Analytics and Learning on Temporal Data, 2016 ("window slicing").
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import TimeCropResize
+    >>> x = torch.linspace(0, 1, 50).expand(8, 1, 50)
+    >>> view = TimeCropResize(scale=(0.5, 0.5))(x)
+    >>> bool((view.diff() <= x.diff() + 1e-6).all())  # half the speed
+    True
+    """
+
+    _constraints = {"scale": Pair(1.0)}
+    _accepts = SERIES
+
+    def __init__(self, scale: tuple[float, float] = (0.5, 1.0)) -> None:
+        self.scale = scale
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        time = x.shape[2]
+        low, high = self.scale
+        fraction = uniform(x, low=low, high=high, generator=generator)
+        start = uniform(x, generator=generator)
+        positions = window_positions(start, fraction, time)[:, None]  # (n, 1, time)
+        # Two reads per step: an interpolation matrix as for images would have time^2 entries.
+        before = positions.long()
+        after = (before + 1).clamp_(max=time - 1)
+        return torch.lerp(
+            x.gather(2, before.expand(x.shape)),
+            x.gather(2, after.expand(x.shape)),
+            positions - before,
+        )
+
+
+class TimeMask(Augmentation):
+    """Set one random span of time to 0 in all channels: the mean, if the data are standardised.
+
+    Parameters
+    ----------
+    fraction : float, default=0.25
+        Length of the span as a fraction of the time, rounded down to whole steps.
+    p : float, default=0.5
+        Probability that a sample is masked.
+
+    References
+    ----------
+    .. [1] D. S. Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech
+       Recognition", Interspeech 2019, arXiv:1904.08779.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import TimeMask
+    >>> view = TimeMask(fraction=0.2, p=1.0)(torch.ones(4, 3, 50))
+    >>> (view == 0).sum(dim=2)[0]
+    tensor([10, 10, 10])
+    """
+
+    _constraints = {"fraction": PROBABILITY, "p": PROBABILITY}
+    _accepts = SERIES
+
+    def __init__(self, fraction: float = 0.25, p: float = 0.5) -> None:
+        self.fraction = fraction
+        self.p = p
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        time = x.shape[2]
+        length = int(self.fraction * time)
+        masked = chance(x, 1, 1, p=self.p, generator=generator)
+        start = integers(x, 1, 1, low=0, high=time - length + 1, generator=generator)
+        steps = torch.arange(time, device=x.device)
+        span = (steps >= start) & (steps < start + length)  # (n, 1, time)
+        return x.masked_fill(span & masked, 0)
+
+
+class SegmentPermutation(Augmentation):
+    """Cut the series at random steps and put the segments together in random order.
+
+    All channels are cut and permuted alike. A series of one step stays as it is.
+
+    Parameters
+    ----------
+    max_segments : int, default=5
+        Each sample is cut into 2 to `max_segments` segments.
+    p : float, default=0.5
+        Probability that a sample is permuted.
+
+    References
+    ----------
+    .. [1] T. T. Um et al., "Data Augmentation of Wearable Sensor Data for Parkinson's Disease
+       Monitoring using Convolutional Neural Networks", ICMI 2017, arXiv:1706.00527.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import SegmentPermutation
+    >>> x = torch.arange(50.0).expand(4, 1, 50)
+    >>> view = SegmentPermutation(max_segments=3, p=1.0)(x)
+    >>> bool((view.sort().values == x).all())
+    True
+    """
+
+    _constraints = {
+        "max_segments": Interval(Integral, 2, None, closed="left"),
+        "p": PROBABILITY,
+    }
+    _accepts = SERIES
+
+    def __init__(self, max_segments: int = 5, p: float = 0.5) -> None:
+        self.max_segments = max_segments
+        self.p = p
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        time = x.shape[2]
+        if time < 2:
+            return x
+        most = self.max_segments
+        permuted = chance(x, 1, p=self.p, generator=generator)
+        n_cuts = integers(x, 1, low=1, high=most, generator=generator)
+        cuts = integers(x, most - 1, low=1, high=time, generator=generator)
+        order = uniform(x, most, generator=generator)
+
+        # Every sample draws all cuts and moves those beyond its number out of the series, which
+        # keeps the shapes fixed. Two cuts at one step leave one segment less.
+        used = torch.arange(most - 1, device=x.device) < n_cuts
+        cuts = cuts.masked_fill(~(used & permuted), time)
+        steps = torch.arange(time, device=x.device)
+        segment = (steps[:, None] >= cuts[:, None]).sum(2)  # (n, time)
+        # Sorting the steps by the random number of their segment; stable: segments stay whole.
+        taken = order.gather(1, segment).sort(dim=1, stable=True).indices
+        return x.gather(2, taken[:, None].expand(x.shape))
+
+
+class ChannelDropout(Augmentation):
+    """Set whole channels to 0: the mean, if the data are standardised.
+
+    At least one channel of every sample is kept, so a series of one channel stays as it is.
+
+    Parameters
+    ----------
+    rate : float, default=0.1
+        Probability that a channel is dropped, between 0 and 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import ChannelDropout
+    >>> view = ChannelDropout(rate=1.0)(torch.ones(4, 3, 50))
+    >>> view[:, :, 0].sum(dim=1)
+    tensor([1., 1., 1., 1.])
+    """
+
+    _constraints = {"rate": PROBABILITY}
+    _accepts = SERIES
+
+    def __init__(self, rate: float = 0.1) -> None:
+        self.rate = rate
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        draw = uniform(x, x.shape[1], 1, generator=generator)
+        # The channel with the largest draw is the last that may go: it is the one to keep.
+        kept = (draw >= self.rate) | (draw == draw.amax(1, keepdim=True))
+        return x.masked_fill(~kept, 0)

@@ -1,0 +1,41 @@
+"""What can be said of features without labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_array
+
+__all__ = ["effective_rank"]
+
+
+def effective_rank(features) -> float:
+    """Effective rank of a matrix of features (RankMe, arXiv 2210.02885).
+
+    The exponential of the entropy of the singular values, normalised to sum to one: n equal
+    singular values give n, a collapsed representation gives 1. The features are not centred.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+        Features of rows. A few thousand rows are enough.
+
+    Returns
+    -------
+    float
+        Between 1 and min(n_samples, n_features).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sslearn.metrics import effective_rank
+    >>> round(effective_rank(np.eye(8)), 3)
+    8.0
+    """
+    features = check_array(features, dtype=np.float64, input_name="features")
+    values = np.linalg.svd(features, compute_uv=False)
+    total = values.sum()
+    if total == 0:
+        return 1.0
+    p = values / total
+    p = p[p > 0]
+    return float(np.exp(-np.sum(p * np.log(p))))

@@ -1,0 +1,38 @@
+"""The public estimators and the kinds of input that the common tests go through."""
+
+import numpy as np
+
+from sslearn import SimCLR
+
+ESTIMATORS = {"SimCLR": SimCLR}
+
+# One small shape for each kind of input.
+SHAPES = {
+    "table": (6,),
+    "series": (2, 20),
+    "image": (3, 8, 8),
+    "volume": (1, 5, 6, 4),
+}
+
+
+def small(estimator, **params):
+    """An estimator that fits in a fraction of a second."""
+    settings = {
+        "max_epochs": 2,
+        "batch_size": 16,
+        "embedding_dim": 8,
+        "random_state": 0,
+        "device": "cpu",
+    }
+    if params.get("encoder") is not None:
+        del settings["embedding_dim"]
+    return ESTIMATORS[estimator](**{**settings, **params})
+
+
+def rows(kind, n=24, dtype=np.float32, seed=0):
+    """Random rows of a kind of input."""
+    rng = np.random.default_rng(seed)
+    shape = (n, *SHAPES[kind])
+    if np.dtype(dtype).kind in "iu":
+        return rng.integers(0, 100, size=shape).astype(dtype)
+    return rng.normal(size=shape).astype(dtype)

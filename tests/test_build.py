@@ -1,0 +1,64 @@
+import copy
+import warnings
+
+import pytest
+import torch
+from estimators import rows, small
+from torch import nn
+
+from sslearn._build import build_features, build_module, copy_module
+from sslearn._heads import make_head, mlp_head
+
+
+def test_copy_of_a_module_that_refuses_deepcopy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and still in people's code
+        module = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(3, 2)))
+        module(torch.ones(1, 3))
+        with pytest.raises(RuntimeError):
+            copy.deepcopy(module)
+    copied = copy_module(module)
+    assert copied is not module
+    assert torch.equal(copied(torch.ones(1, 3)), module(torch.ones(1, 3)))
+    assert all(a is not b for a, b in zip(copied.parameters(), module.parameters(), strict=True))
+
+
+def test_a_module_is_not_taken_for_a_callable():
+    assert isinstance(build_module(nn.Sequential(), 3, name="projector"), nn.Sequential)
+    assert isinstance(make_head(nn.Sequential(), 3, 4, 5, name="projector"), nn.Sequential)
+    assert len(make_head(nn.Sequential(), 3, 4, 5, name="projector")) == 0
+    assert make_head(None, 3, 4, 5, name="projector")(torch.zeros(2, 3)).shape == (2, 5)
+    assert mlp_head(3, 4, 5)[0].bias is None
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (nn.Linear(99, 3), r"'encoder' parameter does not fit.*\(2, 6\) fails in Linear"),
+        (
+            lambda shape: 3,
+            r"'encoder'.*must return a torch.nn.Module. Got int from encoder\(\(6,\)",
+        ),
+        (nn.LSTM(6, 3), "must return one float tensor.*Got tuple"),
+        (nn.Flatten(0), "must return a row of features for each row. Got shape \\(12,\\)"),
+    ],
+)
+def test_encoders_that_do_not_fit(encoder, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        small("SimCLR", encoder=encoder).fit(rows("table"))
+
+
+def test_output_is_flattened_and_lazy_layers_are_made():
+    features = build_features(nn.Sequential(nn.LazyConv1d(4, 3)), (2, 10))
+    assert features.width == 4 * 8
+    assert features(torch.zeros(5, 2, 10)).shape == (5, 32)
+    estimator = small("SimCLR", encoder=lambda shape: nn.LazyLinear(5)).fit(rows("table"))
+    assert estimator.transform(rows("table")).shape == (24, 5)
+
+
+def test_projectors():
+    X = rows("table")
+    for projector in (nn.Linear(8, 3), lambda width: nn.Linear(width, 3), nn.Sequential()):
+        assert small("SimCLR", projector=projector).fit(X).transform(X).shape == (24, 8)
+    with pytest.raises(ValueError, match=r"'projector' parameter does not fit.*\(2, 8\)"):
+        small("SimCLR", projector=nn.Linear(7, 3)).fit(X)

@@ -1,0 +1,342 @@
+"""What every estimator promises, on every kind of input."""
+
+import logging
+import os
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from estimators import ESTIMATORS, SHAPES, rows, small
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
+every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
+
+
+@parametrize_with_checks([cls(max_epochs=2, batch_size=32) for cls in ESTIMATORS.values()])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def _fingerprint(estimator):
+    weights = [value.numpy().tobytes() for value in estimator.encoder_.state_dict().values()]
+    return weights, estimator.loss_curve_
+
+
+def _flat_encoder(shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8), nn.BatchNorm1d(8))
+
+
+@every_estimator
+@every_kind
+class TestEveryKind:
+    def test_fit_transform(self, name, kind):
+        X = rows(kind)
+        estimator = small(name)
+        assert estimator.fit(X) is estimator
+        features = estimator.transform(X)
+        assert features.shape == (len(X), 8)
+        assert features.dtype == np.float32
+        assert np.isfinite(features).all()
+        assert features.flags.c_contiguous
+        assert estimator.n_features_in_ == X.shape[1]
+        assert estimator.input_shape_ == X.shape[1:]
+        assert estimator.n_iter_ == len(estimator.loss_curve_) == 2
+        assert np.isfinite(estimator.loss_curve_).all()
+        assert list(estimator.get_feature_names_out()) == [f"{name.lower()}{i}" for i in range(8)]
+        assert not estimator.encoder_.training
+        np.testing.assert_array_equal(small(name).fit_transform(X), features)
+
+    def test_y_is_not_used(self, name, kind):
+        X = rows(kind)
+        y = np.arange(len(X))
+        assert _fingerprint(small(name).fit(X, y)) == _fingerprint(small(name).fit(X))
+
+    def test_same_seed_same_bits_in_a_thread(self, name, kind):
+        X = rows(kind)
+        here = _fingerprint(small(name).fit(X))
+        assert _fingerprint(small(name).fit(X)) == here
+        assert _fingerprint(small(name, random_state=1).fit(X)) != here
+        found = []
+        thread = threading.Thread(target=lambda: found.append(_fingerprint(small(name).fit(X))))
+        thread.start()
+        thread.join()
+        assert found == [here]
+
+    def test_globals_are_left_alone(self, name, kind, tmp_path, monkeypatch, capfd):
+        monkeypatch.chdir(tmp_path)
+        X = rows(kind)
+        torch.manual_seed(3)
+        np.random.seed(3)
+        random.seed(3)
+        filters, version = list(warnings.filters), torch.get_default_dtype()
+        loggers = {n: logging.getLogger(n).level for n in list(logging.root.manager.loggerDict)}
+        threads, environment = torch.get_num_threads(), dict(os.environ)
+        before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            small(name).fit(X).transform(X)
+        assert not caught, [str(w.message) for w in caught]
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (np.random.get_state()[1] == before[1]).all()
+        assert random.getstate() == before[2]
+        assert warnings.filters == filters
+        assert torch.get_default_dtype() == version
+        assert torch.get_num_threads() == threads
+        assert torch.is_grad_enabled()
+        assert dict(os.environ) == environment
+        assert {n: logging.getLogger(n).level for n in loggers} == loggers
+        assert list(tmp_path.iterdir()) == []
+        out, err = capfd.readouterr()
+        assert (out, err) == ("", "")
+
+    def test_the_callers_state_does_not_change_results(self, name, kind):
+        X = rows(kind)
+        expected = _fingerprint(small(name).fit(X))
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.no_grad():
+                assert _fingerprint(small(name).fit(X)) == expected
+            with torch.inference_mode():
+                assert _fingerprint(small(name).fit(X)) == expected
+            with torch.autocast("cpu"):
+                assert _fingerprint(small(name).fit(X)) == expected
+            assert torch.get_default_dtype() == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    def test_the_callers_encoder_is_left_alone(self, name, kind):
+        X = rows(kind)
+        encoder = _flat_encoder(SHAPES[kind])
+        before = {key: value.clone() for key, value in encoder.state_dict().items()}
+        estimator = small(name, encoder=encoder).fit(X)
+        assert estimator.encoder is encoder
+        assert encoder.training
+        assert all(p.grad is None for p in encoder.parameters())
+        for key, value in encoder.state_dict().items():
+            assert torch.equal(value, before[key])
+        # It is where training starts, for every fold.
+        assert _fingerprint(clone(estimator).fit(X)) == _fingerprint(estimator)
+        fitted = estimator.encoder_.features.module
+        assert not torch.equal(fitted[1].weight, encoder[1].weight)
+
+    def test_encoder_as_a_callable(self, name, kind):
+        X = rows(kind)
+        estimator = small(name, encoder=_flat_encoder).fit(X)
+        assert estimator.transform(X).shape == (len(X), 8)
+        assert _fingerprint(clone(estimator).fit(X)) == _fingerprint(estimator)
+
+    def test_pickle_joblib_clone(self, name, kind, tmp_path):
+        X = rows(kind)
+        estimator = small(name).fit(X)
+        features = estimator.transform(X)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(estimator)).transform(X), features)
+        joblib.dump(estimator, tmp_path / "model.joblib")
+        np.testing.assert_array_equal(joblib.load(tmp_path / "model.joblib").transform(X), features)
+        copied = clone(estimator)
+        assert not hasattr(copied, "encoder_")
+        assert copied.get_params() == estimator.get_params()
+        assert len(pickle.dumps(estimator)) < 4e6, "heads or optimizer state were kept"
+
+    def test_wrong_shapes(self, name, kind):
+        X = rows(kind)
+        estimator = small(name).fit(X)
+        with pytest.raises(ValueError, match=f"features.*{name}|{name}.*shape"):
+            estimator.transform(np.concatenate([X, X], axis=1))
+        if X.ndim > 2:
+            with pytest.raises(ValueError, match=f"{name} is expecting samples of shape"):
+                estimator.transform(np.concatenate([X, X], axis=-1))
+        with pytest.raises(ValueError, match=name):
+            estimator.transform(X[..., None])
+        with pytest.raises(ValueError, match="0 sample"):
+            estimator.transform(X[:0])
+
+    def test_few_rows(self, name, kind):
+        X = rows(kind)
+        for n in (2, 3, 17):  # fewer than a batch; a last batch of one row
+            estimator = small(name).fit(X[:n])
+            assert np.isfinite(estimator.transform(X)).all()
+        with pytest.raises(ValueError, match="1 sample.*minimum of 2 is required"):
+            small(name).fit(X[:1])
+        assert estimator.transform(X[:1]).shape == (1, 8)
+
+    def test_constant_rows_and_features(self, name, kind):
+        X = rows(kind)
+        X[:, 0] = 7
+        assert np.isfinite(small(name).fit(X).transform(X)).all()
+        X[:] = -3
+        assert np.isfinite(small(name).fit(X).transform(X)).all()
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_not_finite(self, name, kind, bad):
+        X = rows(kind)
+        good = small(name).fit(X)
+        X[(3,) + (0,) * (X.ndim - 1)] = bad
+        message = "Input X contains " + ("NaN" if np.isnan(bad) else "infinity")
+        with pytest.raises(ValueError, match=message):
+            small(name).fit(X)
+        with pytest.raises(ValueError, match=message):
+            good.transform(X)
+        with pytest.raises(ValueError, match=message):
+            small(name).fit(torch.from_numpy(X))
+
+    def test_failed_fit_leaves_nothing(self, name, kind):
+        X = rows(kind)
+        estimator = small(name)
+        parameters = set(vars(estimator))
+        estimator.fit(X)
+        for params, data in (
+            ({"learning_rate": -1.0}, X),
+            ({"learning_rate": 1e-3}, X[:1]),
+            ({"learning_rate": 1e30, "optimizer": "sgd", "warmup_fraction": 0.0}, X),
+        ):
+            estimator.set_params(**params)
+            with pytest.raises(ValueError, match="learning_rate|minimum of 2"):
+                estimator.fit(data)
+            assert set(vars(estimator)) == parameters
+            with pytest.raises(NotFittedError):
+                estimator.transform(X)
+            estimator.set_params(learning_rate=1e-3, optimizer="adamw").fit(X)
+
+    def test_a_row_does_not_depend_on_its_batch(self, name, kind):
+        X = rows(kind, n=200)
+        estimator = small(name).fit(X)
+        together = estimator.transform(X)
+        alone = np.concatenate([estimator.transform(X[i : i + 1]) for i in range(20)])
+        atol = 1e-5 * together.std()
+        np.testing.assert_allclose(together[:20], alone, rtol=0, atol=atol)
+        with torch.inference_mode():
+            direct = estimator.encoder_(torch.from_numpy(X)).numpy()
+        np.testing.assert_allclose(together, direct, rtol=0, atol=atol)
+
+    def test_set_output(self, name, kind):
+        pytest.importorskip("pandas")
+        X = rows(kind)
+        frame = small(name).set_output(transform="pandas").fit_transform(X)
+        assert list(frame.columns) == [f"{name.lower()}{i}" for i in range(8)]
+
+
+@every_estimator
+def test_same_bits_in_a_worker_process(name):
+    X = rows("table")
+
+    def fit():
+        torch.set_num_threads(1)
+        return _fingerprint(small(name).fit(X))
+
+    found = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(fit)() for _ in range(2))
+    here = _fingerprint(small(name).fit(X))
+    assert found == [here, here]
+
+
+@every_estimator
+@every_kind
+def test_grid_search_without_labels(name, kind):
+    X = rows(kind, n=30)
+    grid = {"learning_rate": [1e-3, 1e-2]}
+    search = GridSearchCV(small(name), grid, cv=2, n_jobs=2, error_score="raise").fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    serial = GridSearchCV(small(name), grid, cv=2, error_score="raise").fit(X)
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"], rtol=1e-3
+    )
+
+
+@every_estimator
+def test_pipeline_with_memory_hits_its_cache(name, tmp_path):
+    X = rows("table")
+    for encoder in (None, _flat_encoder):
+        memory = joblib.Memory(tmp_path / str(encoder is None), verbose=0)
+        for expected_calls in (2, 2):  # the scaler and the estimator; then from the cache
+            pipeline = make_pipeline(
+                StandardScaler(), small(name, encoder=encoder), StandardScaler(), memory=memory
+            )
+            pipeline.fit(X)
+            stored = list((tmp_path / str(encoder is None)).rglob("output.pkl"))
+            assert len(stored) == expected_calls
+
+
+@every_estimator
+def test_unfitted(name):
+    with pytest.raises(NotFittedError, match=name):
+        small(name).transform(rows("table"))
+
+
+FIRST_FIT = """
+    import logging, sys, threading, warnings
+    import numpy as np
+    from sslearn import {name}
+    assert "lightning" not in sys.modules and "pytorch_lightning" not in sys.modules
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    names = ["", "lightning", "lightning.pytorch", "lightning.fabric", "torch"]
+    def state():
+        return (list(warnings.filters), warnings.showwarning,
+                [logging.getLogger(n).level for n in names])
+    before = state()
+    failures = []
+    def run():
+        try:
+            {name}(max_epochs=2, device="cpu").fit(X).transform(X)
+        except BaseException as error:
+            failures.append(repr(error))
+    if {thread}:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    else:
+        run()
+    assert not failures, failures
+    assert state() == before
+    import os
+    assert os.listdir(".") == []
+"""
+
+
+@every_estimator
+@pytest.mark.parametrize("thread", [False, True])
+def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
+    code = textwrap.dedent(FIRST_FIT.format(name=name, thread=thread))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@every_estimator
+def test_transform_does_not_import_lightning(name, tmp_path):
+    X = rows("table")
+    joblib.dump((small(name).fit(X), X), tmp_path / "model.joblib")
+    code = (
+        "import joblib, sys; model, X = joblib.load('model.joblib'); model.transform(X); "
+        "assert not any('lightning' in m for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@every_estimator
+def test_fits_in_several_threads_do_not_disturb_each_other(name):
+    X = rows("table")
+    expected = {seed: _fingerprint(small(name, random_state=seed).fit(X)) for seed in range(4)}
+    found = joblib.Parallel(n_jobs=4, backend="threading")(
+        joblib.delayed(lambda s: _fingerprint(small(name, random_state=s).fit(X)))(seed)
+        for seed in range(4)
+    )
+    assert dict(enumerate(found)) == expected

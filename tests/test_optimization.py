@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+from estimators import rows, small
+from torch import nn
+
+from sslearn._optimization import LARS, LearningRate, make_optimizer, parameter_groups
+
+
+def _module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+
+def test_biases_and_norms_do_not_decay():
+    module = _module()
+    module[2].weight.requires_grad_(False)
+    decayed, plain = parameter_groups(module, 0.1)
+    assert [p is module[0].weight for p in decayed["params"]] == [True]
+    assert decayed["weight_decay"] == 0.1
+    assert len(plain["params"]) == 4
+    assert plain["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars"])
+def test_optimizers_by_name(name):
+    module = _module()
+    optimizer = make_optimizer(name, parameter_groups(module, 0.1), 0.05)
+    assert type(optimizer).__name__.lower() == name
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    x = torch.randn(32, 4)
+    first = module(x).square().mean()
+    for _ in range(20):
+        optimizer.zero_grad()
+        module(x).square().mean().backward()
+        optimizer.step()
+    assert module(x).square().mean() < first
+
+
+def test_lars_equals_a_loop():
+    torch.manual_seed(0)
+    module, twin = _module(), _module()
+    optimizer = LARS(parameter_groups(module, 0.01), lr=0.3)
+    momenta = [torch.zeros_like(p) for p in twin.parameters()]
+    x = torch.randn(16, 4)
+    for _ in range(5):
+        optimizer.zero_grad()
+        module(x).square().mean().backward()
+        optimizer.step()
+        twin.zero_grad()
+        twin(x).square().mean().backward()
+        with torch.no_grad():
+            for parameter, momentum in zip(twin.parameters(), momenta, strict=True):
+                step = parameter.grad
+                if parameter.ndim > 1:
+                    step = step + 0.01 * parameter
+                    step = step * 1e-3 * parameter.norm() / step.norm()
+                momentum.mul_(0.9).add_(step)
+                parameter.sub_(0.3 * momentum)
+    for mine, theirs in zip(module.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_lars_with_zero_weights_and_gradients():
+    weight = nn.Parameter(torch.zeros(2, 2))
+    still = nn.Parameter(torch.ones(2, 2))
+    optimizer = LARS([weight, still], lr=0.1, weight_decay=0.0)
+    weight.grad, still.grad = torch.ones(2, 2), torch.zeros(2, 2)
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.full((2, 2), -0.1))
+    assert torch.equal(still.detach(), torch.ones(2, 2))
+
+
+def test_a_callable_carries_its_settings():
+    from functools import partial
+
+    groups = [{"params": [nn.Parameter(torch.ones(2))]}]
+    made = make_optimizer(partial(torch.optim.Adam, betas=(0.8, 0.9)), groups, 0.1)
+    assert made.param_groups[0]["betas"] == (0.8, 0.9)
+    assert made.param_groups[0]["lr"] == 0.1
+    with pytest.raises(TypeError, match="must return a torch.optim.Optimizer. Got int"):
+        small("SimCLR", optimizer=lambda groups: 3).fit(rows("table"))
+
+
+def _rates(schedule, n_steps, warmup):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    rate = LearningRate(optimizer, schedule, n_steps, warmup)
+    rates = []
+    for step in range(n_steps):
+        rate.set(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+def test_cosine_with_warm_up():
+    rates = _rates("cosine", 100, 0.1)
+    assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
+    assert max(rates) == rates[10] == 2.0  # the base rate is really reached
+    assert rates[55] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(1 + math.cos(math.pi * 89 / 90))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert _rates("cosine", 1, 0.05) == [2.0]
+    assert _rates("cosine", 3, 1.0) == pytest.approx([2 / 3, 4 / 3, 2.0])
+
+
+def test_constant_and_callable():
+    assert _rates("constant", 4, 0.5) == [1.0, 2.0, 2.0, 2.0]
+    assert _rates(lambda step, n: step / n, 4, 0.5) == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_plateau_lowers_the_rate():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    rate = LearningRate(optimizer, "plateau", 100, 0.0)
+    for step in range(30):
+        rate.set(step)
+        rate.end_epoch(1.0, step)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)

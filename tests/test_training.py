@@ -1,0 +1,380 @@
+"""The two drivers, what they count, and how training ends."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from estimators import rows, small
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from sslearn import SimCLR
+from sslearn.base import Objective
+
+# Anything in trainer_params takes the standard driver; this changes nothing else.
+STANDARD = {"enable_progress_bar": False}
+
+
+def _weights(estimator):
+    return [value.clone() for value in estimator.encoder_.state_dict().values()]
+
+
+def _equal(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["table", "image"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"optimizer": "sgd", "lr_schedule": "constant"},
+        {"optimizer": "lars", "learning_rate": 0.1, "warmup_fraction": 0.5},
+        {"lr_schedule": "plateau", "validation_fraction": 0.2},
+        {"validation_fraction": 0.3, "n_iter_no_change": 1, "max_epochs": 5},
+    ],
+)
+def test_drivers_give_the_same_bits(precision, kind, params):
+    X = rows(kind, n=70)
+    params = {"max_epochs": 3, "precision": precision, **params}
+    fast = small("SimCLR", **params).fit(X)
+    standard = small("SimCLR", trainer_params=STANDARD, **params).fit(X)
+    assert fast.loss_curve_ == standard.loss_curve_
+    assert _equal(_weights(fast), _weights(standard))
+
+
+def test_drivers_give_the_same_bits_on_a_stream():
+    X = torch.from_numpy(rows("table", n=70))
+    loader = DataLoader(TensorDataset(X, X), batch_size=16)
+    fast = small("SimCLR").fit(loader)
+    standard = small("SimCLR", trainer_params=STANDARD).fit(loader)
+    assert _equal(_weights(fast), _weights(standard))
+
+
+def test_drivers_give_the_same_bits_with_dropout():
+    def encoder(shape):
+        return nn.Sequential(nn.Linear(shape[0], 32), nn.Dropout(0.5), nn.Linear(32, 8))
+
+    X = rows("table", n=70)
+    fast = small("SimCLR", encoder=encoder).fit(X)
+    standard = small("SimCLR", encoder=encoder, trainer_params=STANDARD).fit(X)
+    assert _equal(_weights(fast), _weights(standard))
+
+
+class _Watched(Objective):
+    """Counts what the training tells it."""
+
+    log: list = []
+
+    def __init__(self, encoder):
+        super().__init__(encoder)
+        self.head = nn.Linear(encoder.width, 4)
+
+    def loss(self, *views):
+        return self.head(self.encoder(torch.cat(views))).square().mean()
+
+    def after_step(self, step, n_steps):
+        self.log.append((step, n_steps))
+
+
+class _Phased(_Watched):
+    phases = ("encoder", "head", "head")
+    n_views = 0
+    seen: list = []
+
+    def batch_loss(self, batch):
+        assert batch.views == ()
+        self.seen.append((self.phase, sorted(batch.index.tolist())))
+        return self.head(self.encoder(batch.x)).square().mean()
+
+    def start_phase(self, phase, data):
+        self.train()
+        self.phase = phase
+        assert data.sample_shape == (6,)
+        return (self.encoder if phase == "encoder" else self.head).parameters()
+
+
+def _with(objective, **attributes):
+    class Estimator(SimCLR):
+        def _make_objective(self, encoder, data):
+            made = objective(encoder)
+            for key, value in attributes.items():
+                setattr(made, key, value)
+            return made
+
+    return Estimator
+
+
+@pytest.mark.parametrize(
+    ("trainer_params", "n_steps"),
+    [
+        (None, 12),
+        ({}, 12),
+        (STANDARD, 12),
+        ({"accumulate_grad_batches": 3}, 6),  # 4 batches an epoch: 3, and 1 at its end
+        ({"max_steps": 5}, 5),
+        ({"limit_train_batches": 2}, 6),
+        ({"accumulate_grad_batches": 2, "max_steps": 4}, 4),
+    ],
+)
+def test_steps_are_counted_as_they_run(trainer_params, n_steps):
+    log = []
+    _with(_Watched, log=log)(
+        max_epochs=3, batch_size=16, trainer_params=trainer_params, random_state=0, device="cpu"
+    ).fit(rows("table", n=70))
+    assert log == [(step, n_steps) for step in range(n_steps)]
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_phases(trainer_params):
+    seen, log = [], []
+    estimator = _with(_Phased, seen=seen, log=log)(
+        max_epochs=2, batch_size=16, trainer_params=trainer_params, random_state=0, device="cpu"
+    )
+    estimator.fit(rows("table", n=40))
+    phases = [phase for phase, _ in seen]
+    assert phases == (["encoder"] * 2 + ["head"] * 4) * 2
+    assert len(estimator.loss_curve_) == estimator.n_iter_ == 2
+    assert [n for _, n in log] == [12] * 12
+    # Each pass is a new order of distinct rows.
+    passes = [seen[i][1] + seen[i + 1][1] for i in range(0, len(seen), 2)]
+    assert all(len(set(p)) == 32 for p in passes)
+    assert len({tuple(p) for p in passes}) == len(passes)
+
+
+def test_what_does_not_move_in_a_phase_has_no_gradient():
+    weights = []
+
+    class Frozen(_Phased):
+        phases = ("head",)
+
+        def start_phase(self, phase, data):
+            weights.append([p.clone() for p in self.encoder.parameters()])
+            return super().start_phase(phase, data)
+
+    estimator = _with(Frozen, seen=[], log=[])(
+        max_epochs=3, batch_size=16, random_state=0, device="cpu", weight_decay=0.5
+    ).fit(rows("table"))
+    after = list(estimator.encoder_.features.parameters())
+    assert _equal(weights[0], [p.detach() for p in after])
+    assert all(p.requires_grad for p in after)
+
+
+def test_layers_the_caller_froze_stay_frozen():
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8))
+    for parameter in encoder[:2].parameters():
+        parameter.requires_grad_(False)
+    estimator = small("SimCLR", encoder=encoder).fit(rows("table"))
+    fitted = estimator.encoder_.features.module
+    for key in ("0.weight", "0.bias", "1.weight", "1.running_mean", "1.num_batches_tracked"):
+        assert torch.equal(fitted.state_dict()[key], encoder.state_dict()[key])
+    assert not torch.equal(fitted[3].weight, encoder[3].weight)
+    assert [p.requires_grad for p in fitted.parameters()] == [False] * 4 + [True] * 2
+
+
+def test_prepare_runs_before_the_optimizer_is_made():
+    class Prepared(_Watched):
+        def prepare(self, data, generator):
+            assert len(data) == 40
+            assert data.sample(7, generator).shape == (7, 6)
+            assert data.sample(99, generator).shape == (40, 6)
+            self.target = data.map(lambda x: x[:, :4] * 2)
+            self.extra = nn.Parameter(torch.zeros(4))
+
+        def batch_loss(self, batch):
+            target = self.target[batch.index]
+            np.testing.assert_allclose(target, 2 * batch.x[:, :4], rtol=1e-6)
+            made = self.head(self.encoder(batch.x)) + self.extra
+            self.seen.append(self.extra.detach().clone())
+            return (made - target).square().mean()
+
+    seen = []
+    _with(Prepared, seen=seen, log=[])(
+        max_epochs=2, batch_size=16, random_state=0, device="cpu"
+    ).fit(rows("table", n=40))
+    assert seen[-1].abs().min() > 0
+
+
+def test_validation_loss_and_early_stopping():
+    X = rows("table", n=120)
+    kept = small("SimCLR", validation_fraction=0.25, max_epochs=6).fit(X)
+    assert len(kept.validation_loss_curve_) == 6
+    assert np.isfinite(kept.validation_loss_curve_).all()
+    # The views of held-out rows come from one seed: without training the loss does not move.
+    still = small(
+        "SimCLR", validation_fraction=0.25, learning_rate=1e-30, encoder=nn.Linear(6, 8),
+        projector=nn.Linear(8, 4), max_epochs=4,
+    ).fit(X)  # fmt: skip
+    assert len(set(still.validation_loss_curve_)) == 1
+    stopped = small(
+        "SimCLR", validation_fraction=0.25, n_iter_no_change=2, max_epochs=300,
+        learning_rate=0.05, lr_schedule="constant",
+    ).fit(X)  # fmt: skip
+    curve = stopped.validation_loss_curve_
+    assert stopped.n_iter_ == len(curve) == int(np.argmin(curve)) + 1 + 2 < 300
+    # The best weights are those of a run that ends there.
+    shorter = small(
+        "SimCLR", validation_fraction=0.25, max_epochs=int(np.argmin(curve)) + 1,
+        learning_rate=0.05, lr_schedule="constant", warmup_fraction=0.0,
+    )  # fmt: skip
+    stopped.set_params(warmup_fraction=0.0).fit(X)
+    shorter.set_params(max_epochs=int(np.argmin(stopped.validation_loss_curve_)) + 1).fit(X)
+    assert _equal(_weights(stopped), _weights(shorter))
+    assert not hasattr(small("SimCLR").fit(X), "validation_loss_curve_")
+
+
+def test_held_out_rows_are_not_trained_on():
+    seen = []
+
+    class Seeing(_Watched):
+        def batch_loss(self, batch):
+            if self.training:
+                seen.extend(batch.index.tolist())
+            else:
+                held_out.extend(batch.index.tolist())
+            return super().batch_loss(batch)
+
+    held_out = []
+    X = rows("table", n=50)
+    _with(Seeing, log=[])(
+        validation_fraction=0.3, max_epochs=4, batch_size=5, random_state=0, device="cpu"
+    ).fit(X)
+    assert set(seen) | set(held_out) == set(range(50))
+    assert not set(seen) & set(held_out)
+    assert len(set(held_out)) == 15
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverging_loss_ends_fit(value, trainer_params):
+    class Diverging(_Watched):
+        def loss(self, *views):
+            loss = super().loss(*views)
+            return loss * value if len(self.log) >= 5 else loss
+
+    estimator = _with(Diverging, log=[])(
+        max_epochs=4, batch_size=16, random_state=0, device="cpu", trainer_params=trainer_params
+    )
+    with pytest.raises(ValueError, match=r"epoch 2 of 4.*[Ll]ower learning_rate \(it is 0.001\)"):
+        estimator.fit(rows("table", n=70))
+    assert not hasattr(estimator, "encoder_")
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_an_error_in_the_objective_comes_out_as_it_is(trainer_params):
+    class Failing(_Watched):
+        def loss(self, *views):
+            raise ZeroDivisionError("here")
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError, match="here"):
+        _with(Failing)(trainer_params=trainer_params, device="cpu").fit(rows("table"))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    small("SimCLR").fit(rows("table"))  # and the lock is free
+
+
+def test_trainer_params_that_the_estimator_owns():
+    for key in ("max_epochs", "accelerator", "precision"):
+        with pytest.raises(ValueError, match=f"must not hold '{key}'"):
+            small("SimCLR", trainer_params={key: 1}).fit(rows("table"))
+    with pytest.raises(ValueError, match="one device"):
+        small("SimCLR", trainer_params={"devices": 2}).fit(rows("table"))
+    with pytest.raises(TypeError, match="no_such"):
+        small("SimCLR", trainer_params={"no_such": 2}).fit(rows("table"))
+
+
+def test_trainer_params_reach_the_trainer(tmp_path):
+    import lightning.pytorch as lightning
+
+    class Count(lightning.Callback):
+        n = 0
+
+        def on_train_batch_end(self, *args):
+            self.n += 1
+
+    callback = Count()
+    params = {"callbacks": [callback], "gradient_clip_val": 0.5, "default_root_dir": str(tmp_path)}
+    small("SimCLR", trainer_params=params).fit(rows("table", n=70))
+    assert callback.n == 8
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verbose_prints_a_line_per_epoch(capsys):
+    small("SimCLR", verbose=1).fit(rows("table"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("[SimCLR] epoch 1 of 2, loss ")
+
+
+INTERRUPTED = """
+    import signal, sys, warnings
+    import numpy as np
+    from sslearn import SimCLR
+    X = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
+    model = SimCLR(max_epochs={epochs}, batch_size=4, device="cpu", verbose=1, random_state=0,
+                   trainer_params={trainer_params})
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            print("begins", flush=True)
+            model.fit(X)
+    except KeyboardInterrupt:
+        print("KeyboardInterrupt", hasattr(model, "encoder_"))
+    else:
+        print("returned", model.n_iter_ >= 1, len(model.transform(X)),
+              [str(w.message) for w in caught])
+    assert signal.getsignal(signal.SIGINT) is handler
+    print("alive")
+"""
+
+
+def _interrupt(tmp_path, after, signals=1, trainer_params=None, epochs=100000):
+    code = textwrap.dedent(INTERRUPTED.format(epochs=epochs, trainer_params=trainer_params))
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    lines = []
+    while not (lines and lines[-1].startswith(after)):
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        lines.append(line.strip())
+    if after == "begins":
+        time.sleep(0.1)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (lines, out, err)
+    return (lines + out.splitlines())[-2:]
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_ctrl_c_after_an_epoch_keeps_the_weights(tmp_path, trainer_params):
+    said, last = _interrupt(tmp_path, "[SimCLR] epoch 2", trainer_params=trainer_params)
+    assert said == "returned True 2000 ['Training interrupted by user.']"
+    assert last == "alive"
+
+
+def test_ctrl_c_before_an_epoch_is_a_keyboard_interrupt(tmp_path):
+    said, last = _interrupt(tmp_path, "begins")
+    assert said == "KeyboardInterrupt False"
+    assert last == "alive"
+
+
+def test_no_step_is_an_error():
+    with pytest.raises(ValueError, match="made no step"):
+        small("SimCLR", trainer_params={"limit_train_batches": 0}).fit(rows("table"))

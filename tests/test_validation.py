@@ -1,0 +1,388 @@
+"""Every kind of X that fit and transform take, and what they say of the rest."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from estimators import SHAPES, rows, small
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import assert_all_finite
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from sslearn._data import Rows
+from sslearn._validation import resolve_device
+
+
+def features_of(X, fit_on=None, **params):
+    return small("SimCLR", **params).fit(X if fit_on is None else fit_on).transform(X)
+
+
+DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+DTYPES += ["float16", "float32", "float64", "longdouble", ">f4", ">i2"]
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numeric_dtypes(dtype, kind):
+    integers = rows(kind, dtype=np.int64) % 2
+    X = integers.astype(dtype)
+    kept = X.copy()
+    fitted = small("SimCLR").fit(X)
+    assert np.isfinite(fitted.transform(X)).all()
+    assert (X == kept).all()
+    # What the network is given is the same (the weights are not, to the last bit: rounding).
+    axes = (0, *range(2, X.ndim))
+    Z = integers.astype(np.float64)
+    Z = (Z - Z.mean(axes, keepdims=True)) / Z.std(axes, keepdims=True)
+    standardize = fitted.encoder_.standardize
+    found = torch.cat([standardize(part) for part in Rows(X).slices(5)])
+    np.testing.assert_allclose(found, Z, rtol=1e-5, atol=1e-6)
+    found = standardize.normalize(standardize.unit(Rows(X).take(torch.arange(len(X)))))
+    np.testing.assert_allclose(found, Z, rtol=1e-4, atol=1e-4 if dtype == "uint8" else 1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_layouts_of_arrays(kind, tmp_path):
+    X = rows(kind)
+    expected = features_of(X)
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    np.save(tmp_path / "X.npy", X)
+    wide = np.repeat(X, 2, axis=0)
+    layouts = {
+        "Fortran order": np.asfortranarray(X),
+        "read-only": read_only,
+        "memory map": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "memory map, writeable": np.load(tmp_path / "X.npy", mmap_mode="r+"),
+        "every second row": wide[::2],
+        "reversed": X[::-1].copy()[::-1],
+        "tensor": torch.from_numpy(X),
+        "tensor with gradient": torch.from_numpy(X).requires_grad_(),
+        "transposed tensor": torch.from_numpy(np.asfortranarray(X)),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, layout in layouts.items():
+            np.testing.assert_array_equal(features_of(layout), expected, err_msg=name)
+        expected = features_of(X.astype(np.float64))
+        np.testing.assert_array_equal(features_of(X.tolist()), expected)
+
+
+def test_large_values_keep_their_digits():
+    # Time stamps: cast to float32 first, they would be two distinct values.
+    rng = np.random.default_rng(0)
+    X = 1.7e9 + rng.uniform(0, 100, size=(64, 3))
+    standardize = small("SimCLR").fit(X).encoder_.standardize
+    out = standardize(torch.from_numpy(X))
+    assert len(torch.unique(out[:, 0])) == 64
+    np.testing.assert_allclose(out, (X - X.mean(0)) / X.std(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames(library):
+    frames = pytest.importorskip(library)
+    X = rows("table", dtype=np.float64)
+    names = [f"column {i}" for i in range(X.shape[1])]
+    frame = frames.DataFrame({name: X[:, i] for i, name in enumerate(names)})
+    estimator = small("SimCLR").fit(frame)
+    assert list(estimator.feature_names_in_) == names
+    np.testing.assert_array_equal(estimator.transform(frame), features_of(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.transform(frame[names[::-1]])
+    mixed = {"a": np.arange(20), "b": np.linspace(0, 1, 20), "c": np.arange(20) % 2 == 0}
+    assert features_of(frames.DataFrame(mixed)).shape == (20, 8)
+    with pytest.raises(ValueError, match="could not convert string to float|strings"):
+        small("SimCLR").fit(frames.DataFrame({"a": ["x", "y"], "b": [1, 2]}))
+
+
+class Squares(Dataset):
+    """A map-style dataset: items x."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i]
+
+
+class Pairs(Squares):
+    """Items (x, y), and a batch at a time."""
+
+    def __getitem__(self, i):
+        return torch.from_numpy(self.X[i]), i % 3
+
+
+class Streamed(IterableDataset):
+    def __init__(self, X, pair=False):
+        self.X = X
+        self.pair = pair
+
+    def __iter__(self):
+        return ((x, 0) if self.pair else x for x in self.X)
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_map_style_datasets_are_like_arrays(kind):
+    X = rows(kind, n=50)
+    expected = features_of(X)
+    tensors = TensorDataset(torch.from_numpy(X), torch.zeros(50))
+    for dataset in (Squares(X), Pairs(X), tensors, Subset(tensors, range(50))):
+        np.testing.assert_array_equal(features_of(dataset), expected)
+    fitted = small("SimCLR", validation_fraction=0.2).fit(Pairs(X))
+    assert len(fitted.validation_loss_curve_) == 2
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_streams(kind):
+    X = rows(kind, n=50)
+    tensors = TensorDataset(torch.from_numpy(X), torch.zeros(50))
+    streams = {
+        "iterable": Streamed(X),
+        "iterable of pairs": Streamed(X, pair=True),
+        "loader": DataLoader(tensors, batch_size=16),
+        "loader of a stream": DataLoader(Streamed(X), batch_size=16),
+        "loader of whole batches": DataLoader(Squares(X.reshape(5, 10, *X.shape[1:])), None),
+    }
+    fitted = small("SimCLR").fit(X)
+    expected = fitted.transform(X)
+    for name, stream in streams.items():
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        np.testing.assert_allclose(
+            fitted.transform(stream), expected, rtol=1e-4, atol=1e-5, err_msg=name
+        )
+        found = features_of(stream)
+        assert found.shape == expected.shape, name
+        np.testing.assert_array_equal(found, features_of(stream), err_msg=name)
+        assert torch.equal(before, torch.get_rng_state()), name
+        mean = small("SimCLR").fit(stream).encoder_.standardize.shift
+        np.testing.assert_allclose(mean, fitted.encoder_.standardize.shift, rtol=1e-6)
+    # The loader's own order and batches are what is trained on: unshuffled, they are the same.
+    np.testing.assert_array_equal(
+        features_of(streams["loader"]), features_of(streams["loader of a stream"])
+    )
+
+
+def test_a_shuffling_loader_is_fitted_reproducibly_and_not_transformed():
+    X = TensorDataset(torch.from_numpy(rows("table", n=50)))
+    loader = DataLoader(X, batch_size=16, shuffle=True)
+    first, second = small("SimCLR").fit(loader), small("SimCLR").fit(loader)
+    assert first.loss_curve_ == second.loss_curve_
+    with pytest.raises(ValueError, match="shuffle=False"):
+        first.transform(loader)
+
+
+def test_short_and_single_batches_of_streams():
+    X = rows("table", n=33)
+    for n in (2, 3, 17, 33):
+        assert features_of(Streamed(X[:n])).shape == (n, 8)
+        loader = DataLoader(TensorDataset(torch.from_numpy(X[:n])), batch_size=16)
+        assert features_of(loader).shape == (n, 8)
+    with pytest.raises(ValueError, match="1 sample"):
+        small("SimCLR").fit(Streamed(X[:1]))
+    with pytest.raises(ValueError, match="no rows"):
+        small("SimCLR").fit(Streamed(X[:0]))
+
+
+def test_a_stream_that_runs_dry():
+    class Once(IterableDataset):
+        def __init__(self, X, times):
+            self.X, self.times = X, times
+
+        def __iter__(self):
+            self.times -= 1
+            return iter(self.X if self.times >= 0 else [])
+
+    with pytest.raises(ValueError, match="gave 1 batches in its first pass and 0 in a later one"):
+        small("SimCLR").fit(Once(rows("table"), 3))
+
+
+def test_what_streams_cannot_do():
+    X = rows("table", n=50)
+    with pytest.raises(ValueError, match="validation_fraction.*by number"):
+        small("SimCLR", validation_fraction=0.2).fit(Streamed(X))
+    search = GridSearchCV(
+        small("SimCLR"), {"max_epochs": [1]}, cv=2, error_score="raise", refit=False
+    )
+    with pytest.raises(TypeError, match=r"cross-validation makes of a torch dataset.*Subset"):
+        search.fit(Pairs(X))
+    fitted = small("SimCLR").fit(X)
+    bad = X.copy()
+    bad[40, 2] = np.nan
+    for stream in (Streamed(bad), Pairs(bad), DataLoader(Pairs(bad), batch_size=8)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            small("SimCLR").fit(stream)
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            fitted.transform(stream)
+    with pytest.raises(ValueError, match=r"same shape. Got \(5,\) after \(6,\)"):
+        small("SimCLR").fit(Squares([*X, X[0, :5]]))
+    with pytest.raises(ValueError, match="expecting 6 features"):
+        fitted.transform(Streamed(X[:, :4]))
+    with pytest.raises(TypeError, match=r"arrays or tensors x, or tuples.*Got dict"):
+        small("SimCLR").fit(Squares([{"x": x} for x in X]))
+
+
+def _message_of(X, error=(ValueError, TypeError)):
+    with pytest.raises(error) as caught:
+        small("SimCLR").fit(X)
+    return str(caught.value)
+
+
+def test_bad_input_gets_one_sentence():
+    assert "Expected 2D array, got 1D array" in _message_of(np.arange(5.0))
+    assert "Expected 2D array, got 1D array" in _message_of(torch.arange(5.0))
+    assert "Complex data not supported" in _message_of(np.ones((4, 3), dtype=complex))
+    assert "complex" in _message_of(torch.ones((4, 3), dtype=torch.complex64))
+    assert "Sparse data was passed" in _message_of(_sparse())
+    assert "dense tensor" in _message_of(torch.eye(4).to_sparse())
+    assert "Found array with dim 6" in _message_of(np.ones((3, 1, 2, 2, 2, 2)))
+    assert "Found array with dim 6" in _message_of(torch.ones((3, 1, 2, 2, 2, 2)))
+    assert "datetime64" in _message_of(np.zeros((4, 2), dtype="datetime64[s]"))
+    assert "a minimum of 1 is required" in _message_of(np.ones((4, 0)))
+    assert "minimum of 1" in _message_of(torch.ones((4, 0)))
+    assert "minimum of 1" in _message_of(np.ones((4, 3, 0)))
+    assert "minimum of 2 is required by SimCLR" in _message_of(torch.ones(1, 3))
+    assert "strings" in _message_of([["a", "b"], ["c", "d"]])
+
+
+def _sparse():
+    from scipy.sparse import csr_array
+
+    return csr_array(np.eye(4))
+
+
+def test_nan_message_is_scikit_learns():
+    X = rows("table")
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN") as theirs:
+        assert_all_finite(X, estimator_name="SimCLR", input_name="X")
+    assert _message_of(X) == _message_of(torch.from_numpy(X)) == str(theirs.value)
+
+
+def test_assume_finite_is_respected():
+    import sklearn
+
+    X = rows("table")
+    fitted = small("SimCLR").fit(X)
+    X[3, 2] = np.nan
+    with sklearn.config_context(assume_finite=True):
+        assert np.isnan(fitted.transform(X)[3]).any()
+
+
+def test_devices():
+    assert resolve_device("cpu") == torch.device("cpu")
+    expected = "cuda:0" if torch.cuda.is_available() else "cpu"
+    assert str(resolve_device("auto")) == expected
+    for device in ("mps", "nonsense", "gpu"):
+        with pytest.raises(ValueError, match=rf"'auto', 'cpu', 'cuda'.*Got '{device}'"):
+            resolve_device(device)
+    with pytest.raises(ValueError, match="torch finds [0-9]+ CUDA devices"):
+        resolve_device("cuda:99")
+
+
+PARAMETERS = {
+    "temperature": -1,
+    "max_epochs": 0,
+    "batch_size": 1,
+    "learning_rate": 0,
+    "weight_decay": -1.0,
+    "optimizer": "adagrad",
+    "lr_schedule": "step",
+    "warmup_fraction": 1.5,
+    "validation_fraction": 1.0,
+    "n_iter_no_change": 0,
+    "precision": "half",
+    "encoder": "resnet",
+    "augment": 3,
+    "standardize": "yes",
+    "embedding_dim": 0,
+    "projection_dim": 0.5,
+    "trainer_params": 1,
+    "random_state": "seed",
+    "device": 0,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_bad_parameters(name):
+    value = PARAMETERS[name]
+    message = rf"The '{name}' parameter of SimCLR must be .* Got {re.escape(repr(value))} instead"
+    estimator = small("SimCLR")
+    with pytest.raises(ValueError, match=message):
+        estimator.set_params(**{name: value}).fit(rows("table"))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_iter_no_change": 3}, "'n_iter_no_change'.*validation_fraction"),
+        ({"encoder": torch.nn.Identity(), "embedding_dim": 4}, "'embedding_dim'.*of your own"),
+        ({"precision": "float16"}, "'float16', which needs a GPU"),
+        ({"validation_fraction": 0.99}, "leaves 0 to train on"),
+    ],
+)
+def test_parameters_that_do_not_go_together(params, message):
+    estimator = small("SimCLR").set_params(embedding_dim=None).set_params(**params)
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(rows("table"))
+
+
+BIG = """
+    import os, sys
+    import numpy as np
+    from sslearn import SimCLR
+
+    def anonymous():
+        with open("/proc/self/status") as status:
+            line = next(line for line in status if line.startswith("RssAnon"))
+        return int(line.split()[1]) / 2**20
+
+    n = 40_000_000
+    X = np.memmap("X.dat", dtype=np.float32, mode="w+", shape=(n, 64))  # a sparse file
+    X[:1000] = np.random.default_rng(0).normal(size=(1000, 64))
+    X.flush()
+    X = np.memmap("X.dat", dtype=np.float32, mode="r", shape=(n, 64))
+    assert X.nbytes > 10e9
+    SimCLR(max_epochs=1, device="cpu").fit(X[:512]).transform(X[:512])  # what importing takes
+    before, peak = anonymous(), 0.0
+    import threading, time
+    def watch():
+        global peak
+        while True:
+            peak = max(peak, anonymous())
+            time.sleep(0.02)
+    threading.Thread(target=watch, daemon=True).start()
+    model = SimCLR(max_epochs=1, batch_size=256, embedding_dim=2, device="cpu",
+                   trainer_params={"limit_train_batches": 20})
+    model.fit(X)
+    print("fit", round(peak - before, 2), "GB")
+    assert peak - before < 1
+    features = model.transform(X)
+    print("transform", round(peak - before, 2), "GB, of which the result",
+          round(features.nbytes / 2**30, 2))
+    assert peak - before < 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ten_gigabytes_in_less_than_one(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(BIG)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
