@@ -1,0 +1,8 @@
+"""Sphinx configuration: ``sphinx-build docs docs/_build``."""
+
+project = "sslearn"
+author = "The sslearn developers"
+extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
+exclude_patterns = ["_build"]
+numpydoc_show_class_members = False
+html_theme = "alabaster"
