@@ -11,11 +11,25 @@ import sslearn
 from sslearn import augment, base, encoders, metrics
 
 # After `encoder`, a method's own parameters; then these, in this order.
-SHARED = (
-    "embedding_dim augment standardize max_epochs batch_size learning_rate weight_decay "
-    "optimizer lr_schedule warmup_fraction validation_fraction n_iter_no_change device precision "
-    "trainer_params random_state verbose"
-).split()
+SHARED = [
+    "embedding_dim",
+    "augment",
+    "standardize",
+    "max_epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "optimizer",
+    "lr_schedule",
+    "warmup_fraction",
+    "validation_fraction",
+    "n_iter_no_change",
+    "device",
+    "precision",
+    "trainer_params",
+    "random_state",
+    "verbose",
+]
 # Words that depend on the method.
 DIFFERS = {"batch_size"}
 

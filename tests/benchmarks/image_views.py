@@ -63,6 +63,10 @@ def lines() -> dict[str, Callable[[], Tensor]]:
 def main(repeats: int, threads: int) -> None:
     """Print the table."""
     torch.set_num_threads(threads)
+    # Memory once freed is kept by malloc up to twice the largest block that it has seen freed. In a
+    # fit the network's activations see to that; without them every buffer is paged in anew, which
+    # takes as long as the arithmetic.
+    torch.ones(7_500_000)
     measured = lines()
     seconds: dict[str, list[float]] = {name: [] for name in measured}
     n_views = {name: len(run()) for name, run in measured.items()}  # also the warm-up
