@@ -18,13 +18,16 @@ __all__ = ["activation_bytes", "encode"]
 
 # The largest activation of a batch should stay in the caches of a CPU, and fill a GPU.
 _BATCH_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
-_MAX_BATCH = {"cpu": 4096, "cuda": 65536}
+_MAX_BATCH = {"cpu": 2048, "cuda": 65536}
 # Matrix products of fewer rows than this may take another kernel and round differently.
 _MIN_TABLE_ROWS = 32
 
 
 class _LargestOutput(TorchDispatchMode):
-    """Notes the largest tensor any operation makes; thread-local, unlike hooks on modules."""
+    """Notes the largest tensor any operation makes; thread-local, unlike hooks on modules.
+
+    Views are not made: a transposed weight says nothing of a row.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,9 +35,10 @@ class _LargestOutput(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, torch.Tensor):
-                self.largest = max(self.largest, leaf.numel() * 4)
+        if not func.is_view:
+            for leaf in tree_leaves(output):
+                if isinstance(leaf, torch.Tensor):
+                    self.largest = max(self.largest, leaf.numel() * 4)
         return output
 
 
@@ -42,7 +46,6 @@ def activation_bytes(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
     """Return the bytes of the largest activation of one row."""
     with torch.no_grad(), _LargestOutput() as watch:
         encoder(torch.zeros(1, *sample_shape))
-    # Weights pass through operations too (a transpose is one); a row is never less than itself.
     return max(watch.largest, 4 * math.prod(sample_shape))
 
 
