@@ -302,17 +302,15 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return _PRECISIONS[self.precision]
 
     def _split(self, rows: Rows | Stream, seed: int):
-        """Return the numbers of the rows trained on and of those held out (None: none)."""
+        """Return the numbers of the rows trained on (None: all) and of those held out."""
         fraction = self.validation_fraction
-        if isinstance(rows, Stream):
-            if fraction is not None:
-                raise ValueError(
-                    "The 'validation_fraction' parameter needs rows that can be asked for by "
-                    "number, not an IterableDataset or DataLoader. Set it to None."
-                )
-            return None, None
         if fraction is None:
-            return torch.arange(len(rows)), None
+            return None, None
+        if isinstance(rows, Stream):
+            raise ValueError(
+                "The 'validation_fraction' parameter needs rows that can be asked for by number, "
+                "not an IterableDataset or DataLoader. Set it to None."
+            )
         n_held_out = max(1, round(fraction * len(rows)))
         if len(rows) - n_held_out < 2:
             raise ValueError(

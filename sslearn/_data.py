@@ -20,8 +20,8 @@ from ._standardize import Standardize, Statistics, check_finite
 
 __all__ = ["Rows", "Stream", "TrainingData", "as_layout", "measure", "memory_format"]
 
-# What a pass over all rows reads at a time: far above the cost of a call, far below memory.
-_CHUNK_BYTES = 16 * 2**20
+# What a pass over all rows reads at a time: far above the cost of a call, within the cache.
+_CHUNK_BYTES = 2**20
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
 
@@ -283,7 +283,7 @@ class TrainingData:
     rows : Rows or Stream
         The data, on the device where it fits.
     index : Tensor of shape (n,) or None
-        The rows trained on (others are held out); None for a stream.
+        The rows trained on, where others are held out; None: all.
     standardize : Standardize
         On `device`.
     augment : callable or None
@@ -314,7 +314,7 @@ class TrainingData:
     def __len__(self) -> int:
         if isinstance(self.rows, Stream):
             return self.rows.n_rows or 0
-        return len(self.index) if self.index is not None else len(self.rows)
+        return len(self.rows) if self.index is None else len(self.index)
 
     def to_device(self, x: torch.Tensor) -> torch.Tensor:
         """Move raw rows to the device, in their own dtype."""
@@ -354,13 +354,15 @@ class TrainingData:
                 if sum(map(len, parts)) >= n:
                     break
             return self.clean(torch.cat(parts))
-        assert self.index is not None
         chosen = torch.randperm(len(self), generator=generator)[:n]
-        return self.clean(self.rows.take(self.index[chosen]))
+        if self.index is not None:
+            chosen = self.index[chosen]
+        return self.clean(self.rows.take(chosen))
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
         """Return `function` of all rows, batch by batch, concatenated on the device."""
         if isinstance(self.rows, Stream):
             return torch.cat([function(self.clean(part)) for part in self.rows.slices()])
-        assert self.index is not None
+        if self.index is None:
+            return torch.cat([function(self.clean(part)) for part in self.rows.slices(size)])
         return torch.cat([function(self.clean(self.rows.take(i))) for i in self.index.split(size)])

@@ -37,6 +37,13 @@ def check_finite(x: torch.Tensor, estimator_name: str) -> None:
     assert_all_finite(x.numpy(), estimator_name=estimator_name, input_name="X")
 
 
+def _sum(x: torch.Tensor) -> torch.Tensor:
+    """Sum over all axes but the second, which is four times faster like this than by axes."""
+    if x.ndim == 2:
+        return x.new_ones(len(x)) @ x
+    return x.flatten(2).sum(2).sum(0)
+
+
 class Statistics:
     """Mean, standard deviation, smallest and largest value per feature or channel, streamed.
 
@@ -67,18 +74,18 @@ class Statistics:
         self.dtype = x.dtype if self.dtype is None else torch.promote_types(self.dtype, x.dtype)
         self.n_rows += len(x)
         x = x.detach().to(torch.float64)
-        axes = (0, *range(2, x.ndim))
-        variance, mean = torch.var_mean(x, dim=axes, correction=0)
         if _is_grid(self.sample_shape):
             low, high = torch.aminmax(x)
             self._low = min(self._low, float(low))
             self._high = max(self._high, float(high))
-        mean, variance = mean.cpu(), variance.cpu()
         weight = x.numel() // x.shape[1]
         total = self._weight + weight
+        mean = _sum(x) / weight
+        x = x - mean.view(-1, *(1 for _ in self.sample_shape[1:]))
+        m2, mean = _sum(x.square_()).cpu(), mean.cpu()
         delta = mean - self._mean
         self._mean += delta * (weight / total)
-        self._m2 += variance * weight + delta.square() * (self._weight * weight / total)
+        self._m2 += m2 + delta.square() * (self._weight * weight / total)
         self._weight = total
 
     @classmethod

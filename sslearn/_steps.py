@@ -165,21 +165,22 @@ class Steps:
                         "times and needs the same number each time."
                     )
                 continue
-            for batches in self._index_batches(self.data.rows):
-                start = 0
-                while start < len(batches):
-                    size = 1 if single else self._chunk
-                    yield phase, batches[start : start + size]
-                    start += size
+            batches = self._index_batches(self.data.rows)
+            start = 0
+            while start < len(batches):
+                size = 1 if single else self._chunk
+                yield phase, batches[start : start + size]
+                start += size
 
-    def _index_batches(self, rows: Rows) -> Iterator[torch.Tensor]:
-        assert self.data.index is not None
-        order = torch.randperm(len(self.data), generator=self.order)
-        index = self.data.index[order]
+    def _index_batches(self, rows: Rows) -> torch.Tensor:
+        """Return the numbers of the rows of one pass, of shape (n_batches, batch_size)."""
+        index = torch.randperm(len(self.data), generator=self.order)
+        if self.data.index is not None:
+            index = self.data.index[index]
         if rows.tensor is not None:
             index = index.to(rows.tensor.device)
         n_batches = len(index) // self.batch_size
-        yield index[: n_batches * self.batch_size].view(n_batches, self.batch_size)
+        return index[: n_batches * self.batch_size].view(n_batches, self.batch_size)
 
     # --- one step --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ def _training_data(X, n_views=2, augment=None):
     rows = Rows(X)
     standardize = Statistics.of(rows.sample_shape, rows.slices(5)).layer()
     return TrainingData(
-        rows, torch.arange(len(X)), standardize, augment, n_views, torch.device("cpu")
+        rows, None, standardize, augment, n_views, torch.device("cpu")
     )
 
 

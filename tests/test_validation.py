@@ -339,20 +339,30 @@ def test_parameters_that_do_not_go_together(params, message):
 BIG = """
     import os, sys
     import numpy as np
+    import torch
     from sslearn import SimCLR
+    from sslearn.augment import GaussianNoise
 
     def anonymous():
         with open("/proc/self/status") as status:
             line = next(line for line in status if line.startswith("RssAnon"))
         return int(line.split()[1]) / 2**20
 
-    n = 40_000_000
-    X = np.memmap("X.dat", dtype=np.float32, mode="w+", shape=(n, 64))  # a sparse file
-    X[:1000] = np.random.default_rng(0).normal(size=(1000, 64))
+    def encoder(shape):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(4), torch.nn.Flatten(),
+                                   torch.nn.Linear(16, 8))
+
+    def model(**trainer_params):
+        return SimCLR(encoder, augment=GaussianNoise(), max_epochs=1, device="cpu",
+                      trainer_params=trainer_params)
+
+    shape = (110_000, 4, 6250)
+    X = np.memmap("X.dat", dtype=np.float32, mode="w+", shape=shape)  # a sparse file
+    X[:1000] = np.random.default_rng(0).normal(size=(1000, *shape[1:]))
     X.flush()
-    X = np.memmap("X.dat", dtype=np.float32, mode="r", shape=(n, 64))
-    assert X.nbytes > 10e9
-    SimCLR(max_epochs=1, device="cpu").fit(X[:512]).transform(X[:512])  # what importing takes
+    X = np.memmap("X.dat", dtype=np.float32, mode="r", shape=shape)
+    assert X.nbytes > 10 * 2**30
+    model(max_steps=1).fit(X[:600]).transform(X[:600])  # what importing takes
     before, peak = anonymous(), 0.0
     import threading, time
     def watch():
@@ -361,14 +371,11 @@ BIG = """
             peak = max(peak, anonymous())
             time.sleep(0.02)
     threading.Thread(target=watch, daemon=True).start()
-    model = SimCLR(max_epochs=1, batch_size=256, embedding_dim=2, device="cpu",
-                   trainer_params={"limit_train_batches": 20})
-    model.fit(X)
+    fitted = model(limit_train_batches=4).fit(X)
     print("fit", round(peak - before, 2), "GB")
     assert peak - before < 1
-    features = model.transform(X)
-    print("transform", round(peak - before, 2), "GB, of which the result",
-          round(features.nbytes / 2**30, 2))
+    assert fitted.transform(X).shape == (len(X), 8)
+    print("fit and transform", round(peak - before, 2), "GB")
     assert peak - before < 1
 """
 
