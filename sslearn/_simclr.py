@@ -36,7 +36,8 @@ class SimCLR(BaseSSL):
     encoder's features.
 
     Change first: ``augment`` (what a view may change is what the features forget), then
-    ``max_epochs``, ``temperature`` and ``batch_size``.
+    ``max_epochs`` and ``learning_rate``: with a thousand rows an epoch has few steps, and more
+    of them, or larger ones (0.01), pay; then ``batch_size`` and ``temperature``.
 
     Parameters
     ----------
@@ -52,9 +53,9 @@ class SimCLR(BaseSSL):
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. None: linear, batch norm, ReLU, linear.
-    temperature : float, default=0.2
+    temperature : float, default=0.5
         T of the loss. Lower looks at the nearest negatives only; the paper's best values are
-        0.1 to 0.5.
+        0.1 for long training and 0.5 for short, as here.
     embedding_dim : int, default=None
         Width of the default encoder's features (None: 128).
     augment : callable, default=None
@@ -163,7 +164,7 @@ class SimCLR(BaseSSL):
         projection_dim=128,
         projection_hidden_dim=256,
         projector=None,
-        temperature=0.2,
+        temperature=0.5,
         embedding_dim=None,
         augment=None,
         standardize=True,

@@ -9,9 +9,7 @@ from sslearn._standardize import Statistics
 def _training_data(X, n_views=2, augment=None):
     rows = Rows(X)
     standardize = Statistics.of(rows.sample_shape, rows.slices(5)).layer()
-    return TrainingData(
-        rows, None, standardize, augment, n_views, torch.device("cpu")
-    )
+    return TrainingData(rows, None, standardize, augment, n_views, torch.device("cpu"))
 
 
 def test_rows_are_viewed_not_copied():

@@ -35,7 +35,7 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
     >>> default_augment((30,))
     Compose(augmentations=[FeatureCorruption(), GaussianNoise()])
     >>> default_augment((1, 8, 8)).get_params()["randomresizedcrop__scale"]
-    (0.4, 1.0)
+    (0.3, 1.0)
     """
     parts = {1: _for_tables, 2: _for_series, 3: _for_images, 4: _for_volumes}
     shape = tuple(sample_shape)
@@ -58,13 +58,17 @@ def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:
 def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:
     n_channels, *sizes = shape
     smallest, largest = min(sizes), max(sizes)
-    parts: list[Augmentation] = [
-        # A fifth of a 28 x 28 digit no longer shows which digit it is.
-        RandomResizedCrop(scale=(0.2 if smallest >= 32 else 0.4, 1.0), flip=_flip(n_channels)),
-        ColorJitter(),
-    ]
+    flip = _flip(n_channels)
+    parts: list[Augmentation]
+    if smallest < 32:
+        # A fifth of a digit no longer shows which digit it is; it may be wider or narrower
+        # though, and there are too few pixels for colours alone to hide their noise.
+        crop = RandomResizedCrop(scale=(0.3, 1.0), ratio=(0.5, 2.0), flip=flip)
+        parts = [crop, ColorJitter(), GaussianNoise(0.1)]
+    else:
+        parts = [RandomResizedCrop(flip=flip), ColorJitter()]
     if n_channels == 3:
-        parts.append(RandomGrayscale())
+        parts.insert(2, RandomGrayscale())
     if largest > 64:
         # The widest blur of SimCLR is 2 pixels of 224; on smaller images it is scaled down.
         parts.append(GaussianBlur(sigma=(0.1, round(2 * largest / 224, 2))))
