@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
 from numbers import Integral, Real
@@ -14,36 +15,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._build import Features, build_features, build_module
-from ._data import Rows, Stream, TrainingData, callers_generator_kept, measure, memory_format
+from ._data import Rows, Stream, TrainingData, measure, memory_format
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
 from ._objective import Objective
+from ._settings import PRECISIONS, Settings, check_trainer_params, resolve_precision
 from ._sklearn import Interval, StrOptions, fit_context
-from ._steps import Settings
-from ._validation import resolve_device, too_few_rows, validate_rows
+from ._validation import check_order, resolve_device, too_few_rows, validate_rows
 from .augment import default_augment
 from .encoders import default_encoder
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
 
-# What a Trainer is told by the estimator's own parameters, and by which.
-_OWNED = {
-    "max_epochs": "max_epochs",
-    "accelerator": "device",
-    "precision": "precision",
-    "plugins": "precision",
-    "min_epochs": "max_epochs and n_iter_no_change",
-    "barebones": "trainer_params=None",
-    "limit_val_batches": "validation_fraction",
-    "check_val_every_n_epoch": "validation_fraction",
-    "val_check_interval": "validation_fraction",
-    "num_sanity_val_steps": "validation_fraction",
-    "inference_mode": "validation_fraction",
-    "use_distributed_sampler": "device",
-    "reload_dataloaders_every_n_epochs": "X",
-}
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# The paper's number: more rows change the rank little, and the time of an SVD a lot.
+_RANK_ROWS = 25_600
 
 
 class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -76,7 +62,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str],
-        "precision": [StrOptions({"auto", *_PRECISIONS})],
+        "precision": [StrOptions({"auto", *PRECISIONS})],
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -124,31 +110,54 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         _forget(self)
         try:
-            return self._fit(X)
+            interrupted = self._fit(X)
         except BaseException:
             _forget(self)
             raise
+        if interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        return self
+
+    def fit_transform(self, X, y=None, **fit_params):
+        """Pretrain the encoder on X and return its features of X.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
+            As in ``fit``. A DataLoader must not shuffle.
+        y : Ignored
+            Not used, present by convention.
+        **fit_params : dict
+            None is known.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out), float32
+            Features, in the order of the rows.
+        """
+        check_order(X)  # before the training, not after it
+        return super().fit_transform(X, y, **fit_params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def _fit(self, X):
+    def _fit(self, X) -> bool:
+        """Fit; tells whether the user has ended it before its time."""
         device = resolve_device(self.device)
-        autocast = self._resolve_precision(device)
+        settings = Settings.of(self, resolve_precision(self.precision, device))
         self._check_relations()
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         order, views, held_out_views, split, prepare = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(5)
         )
-        name = type(self).__name__
         with isolated(seed, device):
             # Costs seconds at its first import, which a process that only transforms never pays.
             from ._training import train
 
-            rows = validate_rows(self, X, reset=True, batch_size=self.batch_size)
+            rows = validate_rows(self, X, reset=True, batch_size=settings.batch_size)
             rows.view_as(self._sample_shape(rows.sample_shape))
             if isinstance(rows, Rows):
                 rows = rows.to(device)
             trained_on, held_out = self._split(rows, split)
-            statistics = measure(rows, held_out, name)
+            statistics = measure(rows, held_out, settings.name)
             if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
                 raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
             standardize = statistics.layer(self.standardize)
@@ -159,42 +168,25 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             data = TrainingData(rows, trained_on, standardize, augment, 0, device)
             objective = self._make_objective(encoder, data)
             data.n_views = objective.n_views
+            features = objective.features
+            if not isinstance(features, Features):
+                features = build_features(features, rows.sample_shape)
+            row_bytes = activation_bytes(features.eval(), rows.sample_shape)
             layout = memory_format(len(rows.sample_shape) + 1)
             objective.to(device=device, memory_format=layout)  # type: ignore[call-overload]
             standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
-            settings = Settings(
-                max_epochs=self.max_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                optimizer=self.optimizer,
-                lr_schedule=self.lr_schedule,
-                warmup_fraction=self.warmup_fraction,
-                n_iter_no_change=self.n_iter_no_change,
-                autocast=autocast,
-                trainer_params=self.trainer_params,
-                verbose=int(self.verbose),
-                name=name,
-            )
             history = train(objective, data, held_out, settings, (order, views, held_out_views))
-            features = objective.features
-            if not isinstance(features, Features):
-                features = build_features(features, rows.sample_shape)
-            fitted = nn.Sequential(
-                OrderedDict(standardize=standardize.cpu(), features=features)
-            ).eval()
-            row_bytes = activation_bytes(fitted, rows.sample_shape)
         self._row_bytes = row_bytes
-        self.encoder_ = fitted
+        self.encoder_ = nn.Sequential(
+            OrderedDict(standardize=standardize.cpu(), features=features.cpu())
+        ).eval()
         self.loss_curve_ = history.loss_curve
         if held_out is not None:
             self.validation_loss_curve_ = history.validation_loss_curve
         self.n_iter_ = len(history.loss_curve)
         self._publish(objective)
-        if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        return self
+        return history.interrupted
 
     def transform(self, X):
         """Return the encoder's features of X.
@@ -211,17 +203,17 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         device = resolve_device(self.device)
-        with callers_generator_kept():
-            rows = validate_rows(self, X, reset=False, batch_size=self.batch_size)
-            rows.view_as(self._sample_shape(rows.sample_shape))
-            return encode(
-                self.encoder_,
-                rows,
-                width=self._n_features_out,
-                row_bytes=self._row_bytes,
-                device=device,
-                name=type(self).__name__,
-            )
+        check_order(X)
+        rows = validate_rows(self, X, reset=False, batch_size=int(self.batch_size))
+        rows.view_as(self._sample_shape(rows.sample_shape))
+        return encode(
+            self.encoder_,
+            rows,
+            width=self._n_features_out,
+            row_bytes=self._row_bytes,
+            device=device,
+            name=type(self).__name__,
+        )
 
     def score(self, X, y=None):
         """Return the effective rank of the features of X: RankMe, arXiv 2210.02885.
@@ -232,6 +224,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         directions the features use, not what they use them for. It misleads when runs of
         different width are compared (more features, more rank), and it ranks a random encoder
         or one fed with noise high: look at a few labels, or at neighbours, before you trust it.
+        Of more than 25,600 rows, evenly spaced ones are taken.
 
         Parameters
         ----------
@@ -245,7 +238,8 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         float
             The effective rank; higher is taken for better.
         """
-        return effective_rank(self.transform(X))
+        features = self.transform(X)
+        return effective_rank(features[:: math.ceil(len(features) / _RANK_ROWS)])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
@@ -275,31 +269,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"embedding_dim={self.embedding_dim} together with an encoder of your own, whose "
                 "width is its own affair: leave one of them None."
             )
-        for key, value in (self.trainer_params or {}).items():
-            if key in _OWNED:
-                raise ValueError(
-                    f"The 'trainer_params' parameter must not hold {key!r}, which is set by "
-                    f"{_OWNED[key]}. Got {value!r}."
-                )
-            several = value not in (1, "auto", [0], "1") if key == "devices" else False
-            if several or (key == "num_nodes" and value != 1):
-                raise ValueError(
-                    f"{type(self).__name__} trains on one device. Got trainer_params="
-                    f"{{{key!r}: {value!r}}}; choose the device by device='cuda:<number>'."
-                )
-
-    def _resolve_precision(self, device: torch.device) -> torch.dtype | None:
-        if self.precision == "auto":
-            has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(
-                including_emulation=False
-            )
-            return torch.bfloat16 if has_bfloat16 else None
-        if self.precision == "float16" and device.type == "cpu":
-            raise ValueError(
-                "The 'precision' parameter is 'float16', which needs a GPU. Use 'float32' or "
-                "'bfloat16' on the CPU."
-            )
-        return _PRECISIONS[self.precision]
+        check_trainer_params(self.trainer_params, type(self).__name__)
 
     def _split(self, rows: Rows | Stream, seed: int):
         """Return the numbers of the rows trained on (None: all) and of those held out."""
@@ -311,11 +281,12 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 "The 'validation_fraction' parameter needs rows that can be asked for by number, "
                 "not an IterableDataset or DataLoader. Set it to None."
             )
-        n_held_out = max(1, round(fraction * len(rows)))
-        if len(rows) - n_held_out < 2:
+        n_held_out = round(fraction * len(rows))
+        if min(n_held_out, len(rows) - n_held_out) < 2:
             raise ValueError(
                 f"The 'validation_fraction' parameter is {fraction}: of {len(rows)} rows that "
-                f"leaves {len(rows) - n_held_out} to train on, while a minimum of 2 is required."
+                f"holds out {n_held_out} and leaves {len(rows) - n_held_out} to train on, while a "
+                "minimum of 2 each is required."
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
         return order[n_held_out:].sort().values, order[:n_held_out].sort().values
@@ -323,7 +294,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _build_encoder(self, sample_shape: tuple[int, ...]) -> Features:
         shape = self._encoder_shape(sample_shape)
         if self.encoder is None:
-            return build_features(default_encoder(shape, self.embedding_dim or 128), shape)
+            return build_features(default_encoder(shape, int(self.embedding_dim or 128)), shape)
         return build_features(build_module(self.encoder, shape, name="encoder"), shape)
 
 

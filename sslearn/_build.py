@@ -53,25 +53,42 @@ def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *
     A module is asked for first: modules are callable too.
     """
     if isinstance(given, nn.Module):
-        return mark_frozen(copy_module(given))
+        return _own_copy(given, name)
     made = given(argument)
     if not isinstance(made, nn.Module):
         raise TypeError(
             f"The '{name}' parameter is a callable and must return a torch.nn.Module. "
             f"Got {type(made).__name__} from {name}({argument!r}) instead."
         )
-    return mark_frozen(made)
+    # A copy of this too: it may be the caller's own, kept for several fits.
+    return _own_copy(made, name)
+
+
+def _own_copy(module: nn.Module, name: str) -> nn.Module:
+    copied = copy_module(module).cpu()
+    for key, parameter in copied.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"The '{name}' parameter must be a module of float32 parameters. Got "
+                f"{parameter.dtype} for {key!r}; call .float() on it."
+            )
+    return mark_frozen(copied)
 
 
 def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tensor:
-    """Ask `module`, in eval mode, what it makes of two rows of zeros of a shape.
+    """Ask `module`, in eval mode, what it makes of one row and of two rows of zeros.
 
     Raises
     ------
     ValueError
         When it fails on them, or returns anything but one float tensor with a row for each row.
     """
-    sample = torch.zeros(2, *shape)
+    for n in (1, 2):
+        output = _probe(module, torch.zeros(n, *shape), name)
+    return output
+
+
+def _probe(module: nn.Module, sample: torch.Tensor, name: str) -> torch.Tensor:
     with torch.no_grad():  # not inference mode: lazy layers make their parameters here
         try:
             output = module.eval()(sample)

@@ -7,7 +7,7 @@ Nothing is copied or cast whole; a batch is what moves.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ._isolation import default_generator_kept
 from ._objective import Batch
 from ._standardize import Standardize, Statistics, check_finite
 
@@ -179,20 +180,32 @@ class Stream:
     drop_short : bool
         Leave out a last batch that is shorter than the first (a loader of the caller's says
         itself what it leaves out).
+    keep_generator : bool
+        Leave torch's default generator alone, from which going through a loader draws the seed
+        of its workers. In ``fit`` the generator is the fit's own, and each epoch wants another
+        seed.
+    minimum : int
+        Rows that are needed, for the message when there are none.
     """
 
     is_stream = True
 
-    def __init__(self, loader: DataLoader, *, drop_short: bool) -> None:
+    def __init__(
+        self, loader: DataLoader, *, drop_short: bool, keep_generator: bool, minimum: int
+    ) -> None:
         self.loader = loader
         self.drop_short = drop_short
-        first = next(self.slices(), None)
+        self.keep_generator = keep_generator
+        items = self._begin()
+        first = next(items, None)
         if first is None:
             raise ValueError(
                 "Found no rows in X: the torch dataset or loader gave no batch while a minimum "
-                "of 2 rows is required."
+                f"of {minimum} is required."
             )
-        self.item_shape = self.sample_shape = tuple(first.shape[1:])
+        # What has been begun is gone on with: a stream may be one that can be read once only.
+        self._begun: tuple[Any, Iterator[Any]] | None = (first, items)
+        self.item_shape = self.sample_shape = tuple(as_batch(first_of(first)).shape[1:])
         self.n_rows: int | None = None
         self.n_batches: int | None = None
 
@@ -200,24 +213,39 @@ class Stream:
         """Give rows in another shape from now on."""
         self.sample_shape = tuple(sample_shape)
 
+    def _begin(self) -> Iterator[Any]:
+        if self.keep_generator:
+            with default_generator_kept():
+                return iter(self.loader)
+        return iter(self.loader)
+
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """Go through all rows; `size` is the loader's affair."""
-        for item in self.loader:
+        items = (
+            self._begin()
+            if self._begun is None
+            else itertools.chain([self._begun[0]], self._begun[1])
+        )
+        self._begun = None
+        for item in items:
             batch = as_batch(first_of(item))
-            if hasattr(self, "item_shape"):
-                check_shape(batch.shape[1:], self.item_shape)
-                batch = batch.reshape(len(batch), *self.sample_shape)
+            check_shape(batch.shape[1:], self.item_shape)
             if len(batch):
-                yield batch
+                yield batch.reshape(len(batch), *self.sample_shape)
 
     def count(self, sizes: list[int]) -> None:
         """Take note of the sizes of all batches, seen in the first pass."""
         self.n_rows = sum(sizes)
         self.n_batches = sum(self._kept(size, sizes[0]) for size in sizes)
+        if self.n_rows > 1 and not self.n_batches:
+            raise ValueError(
+                "All batches of X have one row, whose loss has nothing to compare it with. Make "
+                "the DataLoader with a batch_size of 2 or more."
+            )
 
     def _kept(self, size: int, first: int) -> bool:
-        # Batch statistics of one row are none: a single last row goes, unless it is all there is.
-        return first == size or (size > 1 and not (self.drop_short and size < first))
+        # One row has no batch statistics and no negatives.
+        return size > 1 and not (self.drop_short and size < first)
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Go through the batches that are trained on."""
@@ -234,16 +262,6 @@ def check_shape(shape: Sequence[int], expected: tuple[int, ...]) -> None:
         raise ValueError(
             f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}."
         )
-
-
-@contextlib.contextmanager
-def callers_generator_kept() -> Iterator[None]:
-    """Restore torch's default generator, from which going through a loader draws a seed."""
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
@@ -273,6 +291,16 @@ def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> St
         statistics.update(batch)
         start = stop
     return statistics
+
+
+def _checked(views: Any, n: int) -> torch.Tensor:
+    if not isinstance(views, torch.Tensor) or views.ndim < 2 or len(views) != n:
+        kind = tuple(views.shape) if isinstance(views, torch.Tensor) else type(views).__name__
+        raise ValueError(
+            f"The 'augment' parameter must return a tensor with a row for each of {n} rows. Got "
+            f"{kind} instead."
+        )
+    return views.float()
 
 
 class TrainingData:
@@ -337,7 +365,7 @@ class TrainingData:
             if self.n_views > 1:
                 unit = unit.repeat(self.n_views, *(1 for _ in self.sample_shape))
             if self.augment is not None:
-                unit = self.augment(unit, generator)
+                unit = _checked(self.augment(unit, generator), len(unit))
             unit = as_layout(self.standardize.normalize(unit))
             views = unit.chunk(self.n_views)
         return Batch(lambda: self.clean(raw), index, views, generator)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn import get_config
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -63,7 +64,7 @@ def encode(
     Parameters
     ----------
     encoder : nn.Module
-        In eval mode, on the CPU; takes raw rows.
+        On the CPU; takes raw rows.
     rows : Rows or Stream
         Validated.
     width : int
@@ -76,8 +77,9 @@ def encode(
         Of the estimator, for messages.
     """
     kind = device.type
-    if kind == "cuda":
-        encoder = copy.deepcopy(encoder).to(device)
+    if kind == "cuda" or any(module.training for module in encoder.modules()):
+        # A copy, since other threads may transform, and the caller may be fine-tuning.
+        encoder = copy.deepcopy(encoder).eval().to(device)
     size = max(1, min(_BATCH_BYTES[kind] // row_bytes, _MAX_BATCH[kind]))
     if isinstance(rows, Stream):
         parts = [_features(encoder, part, device, name).cpu() for part in rows.slices()]
@@ -98,4 +100,12 @@ def _features(encoder: nn.Module, x: torch.Tensor, device: torch.device, name: s
     n = len(x)
     if x.ndim == 2 and n < _MIN_TABLE_ROWS:
         x = torch.cat((x, x.new_zeros(_MIN_TABLE_ROWS - n, x.shape[1])))
-    return encoder(as_layout(x.to(device, non_blocking=True)))[:n]
+    with torch.autocast(device.type, enabled=False):
+        features = encoder(as_layout(x.to(device, non_blocking=True)))[:n]
+    overflows = not bool(torch.isfinite(features.sum())) and not bool(features.isfinite().all())
+    if overflows and not get_config()["assume_finite"]:
+        raise ValueError(
+            f"Input X contains a value too large for dtype('float32') once it is standardised as "
+            f"in fit, or one for which the encoder of {name} gives NaN or infinity."
+        )
+    return features

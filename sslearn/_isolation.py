@@ -12,9 +12,20 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["StopOnInterrupt", "isolated"]
+__all__ = ["StopOnInterrupt", "default_generator_kept", "isolated"]
 
 _lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def default_generator_kept() -> Iterator[None]:
+    """Restore torch's default generator; under the lock, so that no fit is disturbed."""
+    with _lock:
+        state = torch.get_rng_state()
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
 
 
 def _remake_lock() -> None:
@@ -26,6 +37,8 @@ def _remake_lock() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_remake_lock)
 
+# Set by Lightning for deterministic=True.
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _LOGGERS = (
     "lightning",
     "lightning.fabric",
@@ -72,6 +85,9 @@ def _torch_defaults(device: torch.device) -> Iterator[None]:
     dtype = torch.get_default_dtype()
     cudnn = torch.backends.cudnn.benchmark
     deterministic = torch.backends.cudnn.deterministic
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get(_WORKSPACE)
     torch.set_default_dtype(torch.float32)
     try:
         with (
@@ -87,6 +103,11 @@ def _torch_defaults(device: torch.device) -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.backends.cudnn.benchmark = cudnn
         torch.backends.cudnn.deterministic = deterministic
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+        else:
+            os.environ[_WORKSPACE] = workspace
 
 
 _nothing = contextlib.nullcontext

@@ -98,8 +98,14 @@ def make_optimizer(
     optimizer: str | Callable[[Iterable], Optimizer],
     groups: list[dict],
     learning_rate: float,
+    *,
+    fused: bool = True,
 ) -> Optimizer:
     """Make the optimizer that the ``optimizer`` parameter asks for; every group has its rate."""
+    if not groups:
+        raise ValueError(
+            "There is nothing to train: all parameters of the encoder and of the heads are frozen."
+        )
     groups = [{**group, "lr": learning_rate} for group in groups]
     if optimizer == "lars":
         return LARS(groups, lr=learning_rate)
@@ -111,9 +117,14 @@ def make_optimizer(
                 "The 'optimizer' parameter is a callable and must return a "
                 f"torch.optim.Optimizer. Got {type(made).__name__} instead."
             )
+        known = {id(p) for group in groups for p in group["params"]}
+        if not all(id(p) in known for group in made.param_groups for p in group["params"]):
+            raise ValueError(
+                "The 'optimizer' parameter is a callable and must return an optimizer of the "
+                "parameter groups that it is given. Got one of other parameters."
+            )
         return made
     # Fused: one kernel for all parameters, three to four times faster than a loop over them.
-    fused = all(p.is_floating_point() for group in groups for p in group["params"])
     if optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
     if optimizer == "adam":

@@ -78,8 +78,8 @@ class SimCLR(BaseSSL):
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
     optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default="adamw"
-        A callable takes parameter groups and returns a ``torch.optim.Optimizer``; a
-        ``functools.partial`` of a class carries its settings.
+        A callable takes parameter groups, which hold learning rate and decay, and returns a
+        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
     lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
         Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
         "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
@@ -99,7 +99,7 @@ class SimCLR(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0

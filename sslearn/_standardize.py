@@ -97,15 +97,16 @@ class Statistics:
 
     def layer(self, standardize: bool = True) -> Standardize:
         """Return the layer that takes rows of these statistics to zero mean and unit variance."""
+        is_bytes = _is_grid(self.sample_shape) and self.dtype == torch.uint8
         low, high = 0.0, 1.0
-        if _is_grid(self.sample_shape):
-            if self.dtype == torch.uint8:
-                high = 255.0
-            elif standardize and self._high > self._low:
-                low, high = self._low, self._high
+        if is_bytes:
+            high = 255.0
+        elif _is_grid(self.sample_shape) and self._high > self._low:
+            low, high = self._low, self._high
         if not standardize:
             zero = torch.zeros(self.sample_shape[0], dtype=torch.float64)
-            return Standardize(self.sample_shape, (low, high), zero + low, zero + (high - low))
+            scale = zero + (255.0 if is_bytes else 1.0)
+            return Standardize(self.sample_shape, (low, high), zero, scale)
         scale = (self._m2 / max(self._weight, 1)).sqrt()
         # A constant feature has only the rounding of its mean as a deviation.
         floor = 10 * np.finfo(np.float64).eps * self._mean.abs()
@@ -153,7 +154,10 @@ class Standardize(nn.Module):
         self.register_buffer("gain", (1 / scale).reshape(shape))
         if not self.is_grid:
             low, high = 0.0, 1.0
-        # Rows of a narrow dtype are shifted in float32, where nothing can be lost.
+        # Rows of a narrow dtype are shifted in float32, where nothing is lost, unless the numbers
+        # come near the ends of its range.
+        ends = torch.cat((mean.abs().flatten(), scale.flatten(), 1 / scale.flatten()))
+        self.fits_float32 = bool((ends < 1e37).all())
         self.register_buffer("shift32", self.shift.float())
         self.register_buffer("gain32", self.gain.float())
         self.register_buffer("unit_mean", ((self.shift - low) / (high - low)).float())
@@ -174,7 +178,7 @@ class Standardize(nn.Module):
         low, high = self.limits
         if (low, high) == (0.0, 1.0):
             return x.float()
-        if x.dtype in _NARROW:
+        if x.dtype in _NARROW and self.fits_float32:
             return (x.float() - low).mul_(1 / (high - low))
         return (x.double() - low).mul_(1 / (high - low)).float()
 
@@ -183,6 +187,6 @@ class Standardize(nn.Module):
         return (x - self.unit_mean) * self.unit_gain if self.is_grid else x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dtype in _NARROW:
+        if x.dtype in _NARROW and self.fits_float32:
             return (x.float() - self.shift32).mul_(self.gain32)
         return (x.double() - self.shift).mul_(self.gain).float()

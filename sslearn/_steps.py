@@ -15,29 +15,12 @@ from ._data import Rows, Stream, TrainingData
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import LearningRate
+from ._settings import Settings
 
-__all__ = ["Diverged", "History", "Interrupted", "Patience", "Settings", "Steps"]
+__all__ = ["Diverged", "History", "Interrupted", "Patience", "Steps"]
 
 _CHUNK_SECONDS = 0.25
 _MAX_CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train: the parameters that all estimators share."""
-
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    optimizer: object
-    lr_schedule: object
-    warmup_fraction: float
-    n_iter_no_change: int | None
-    autocast: torch.dtype | None
-    trainer_params: dict | None
-    verbose: int
-    name: str
 
 
 @dataclass
@@ -131,6 +114,10 @@ class Steps:
         self._last_read = time.monotonic()
         self._chunk = 1
 
+    def __deepcopy__(self, memo: dict) -> Steps:
+        # Callbacks that keep a copy of the module must not copy the data with it.
+        return self
+
     # --- batches ---------------------------------------------------------------------------
 
     @property
@@ -189,7 +176,7 @@ class Steps:
         self.n_steps = n_steps
         self.rate = LearningRate(
             optimizer,
-            settings.lr_schedule,  # type: ignore[arg-type]
+            settings.lr_schedule,
             n_steps,
             settings.warmup_fraction,
         )
@@ -288,7 +275,8 @@ class Steps:
     def end_epoch(self) -> bool:
         """Record the losses of an epoch; True when the validation loss says it is time to stop."""
         settings, history = self.settings, self.history
-        if not self._count:
+        # A callback may ask for passes of its own after the last epoch (weight averaging does).
+        if not self._count or len(history.loss_curve) >= settings.max_epochs:
             return False
         loss = self._check_loss() / self._count
         watched = loss
@@ -321,7 +309,9 @@ class Steps:
         generator = torch.Generator(self.data.device).manual_seed(self.held_out_seed)
         self.objective.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.data.device)
-        for index in self.held_out.split(self.settings.batch_size):
+        # Near-equal batches: in a short last one a row would have fewer negatives.
+        n_batches = math.ceil(len(self.held_out) / self.settings.batch_size)
+        for index in self.held_out.tensor_split(n_batches):
             with self._autocast():
                 batch = self.data.batch(self.data.rows.take(index), index, generator)
                 total += self.objective.batch_loss(batch).detach() * len(index)

@@ -4,7 +4,8 @@ Two drivers around one ``loss_on``, equal bit for bit on the CPU. *Fast*, when `
 is None or empty: manual optimization, and what Lightning takes for a batch is a chunk of many, so
 that its half millisecond a step is paid once a quarter of a second. *Standard*, otherwise:
 automatic optimization, one batch at a time, so that everything a Trainer offers (accumulation,
-clipping, callbacks, a 16-bit scaler) works. One rule, no inspection of what is asked for.
+clipping, callbacks) works, and for float16, whose scaler needs it. No inspection of what is asked
+for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import lightning.pytorch as lightning
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ._data import TrainingData
 from ._isolation import StopOnInterrupt
@@ -55,9 +57,11 @@ class _Module(lightning.LightningModule):
         # Of the objective only, so that Lightning finds the parameters it clips.
         groups = parameter_groups(objective, steps.settings.weight_decay)
         self.optimizer = make_optimizer(
-            steps.settings.optimizer,  # type: ignore[arg-type]
+            steps.settings.optimizer,
             groups,
             steps.settings.learning_rate,
+            # The gradient scaler clips unscaled gradients, which fused steps do themselves.
+            fused=steps.settings.autocast != torch.float16,
         )
 
     def configure_optimizers(self):
@@ -101,6 +105,14 @@ class _StandardModule(_Module):
     def on_train_batch_end(self, outputs, batch, batch_idx):
         self.steps.look_at_loss()
 
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        history = self.steps.history
+        # For callbacks that watch a metric; once an epoch, so the cost of log does not matter.
+        self.log("loss", history.loss_curve[-1])
+        if history.validation_loss_curve:
+            self.log("validation_loss", history.validation_loss_curve[-1])
+
 
 def train(
     objective: Objective,
@@ -133,12 +145,13 @@ def train(
     """
     with StopOnInterrupt() as stop:
         steps = Steps(objective, data, held_out, settings, seeds, stop)
-        fast = not settings.trainer_params
+        fast = not settings.trainer_params and settings.autocast != torch.float16
         module = (_FastModule if fast else _StandardModule)(objective, steps)
         loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
         trainer = lightning.Trainer(**_trainer_params(settings, data.device))
         try:
             trainer.fit(module, train_dataloaders=loader)
+            steps.history.interrupted = stop.requested
         except Interrupted:
             if not steps.history.loss_curve:
                 raise KeyboardInterrupt from None
@@ -170,14 +183,14 @@ def _trainer_params(settings: Settings, device: torch.device) -> dict:
         "enable_progress_bar": settings.verbose > 1,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "devices": 1 if device.type == "cpu" else [device.index or 0],
         **(settings.trainer_params or {}),
+        # Without it Lightning finds a cluster by itself and asks for all of its tasks.
+        "plugins": [LightningEnvironment()],
+        "devices": 1 if device.type == "cpu" else [device.index or 0],
         "accelerator": "cpu" if device.type == "cpu" else "gpu",
         "max_epochs": settings.max_epochs,
         "use_distributed_sampler": False,
     }
     if settings.autocast == torch.float16:
         params["precision"] = "16-mixed"  # brings the gradient scaler
-    if device.type == "cuda":
-        params["devices"] = [device.index or 0]
     return params

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from ._data import Rows, Stream, as_batch, first_of
 from ._sklearn import check_feature_names
 
-__all__ = ["resolve_device", "validate_rows"]
+__all__ = ["check_order", "resolve_device", "too_few_rows", "validate_rows"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -80,7 +80,7 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         )
     if isinstance(rows, Rows) and len(rows) < minimum:
         raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
-    if not isinstance(X, np.ndarray) and isinstance(X, DataLoader | Dataset | torch.Tensor):
+    if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
         if reset:
             estimator.n_features_in_ = rows.sample_shape[0]
@@ -143,22 +143,42 @@ def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
 
 
 def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | Stream:
+    minimum = 2 if reset else 1
+    rows: Rows | Stream
     if isinstance(X, DataLoader):
-        if not reset and isinstance(X.sampler, RandomSampler):
-            raise ValueError(
-                "transform returns features in the order of the rows, but the DataLoader "
-                "shuffles them. Use DataLoader(..., shuffle=False)."
-            )
-        return Stream(X, drop_short=False)
-    if isinstance(X, IterableDataset):
-        # A generator of its own, so that going through it leaves torch's default one alone.
-        generator = torch.Generator().manual_seed(0)
-        return Stream(DataLoader(X, batch_size=batch_size, generator=generator), drop_short=True)
-    n = len(X)
-    if n == 0:
-        raise ValueError(too_few_rows(estimator, 0, (), 2 if reset else 1))
-    first = as_batch(first_of(X[0]))
-    return Rows(X, tuple(first.shape))
+        rows = Stream(X, drop_short=False, keep_generator=not reset, minimum=minimum)
+    elif isinstance(X, IterableDataset):
+        loader = DataLoader(X, batch_size=batch_size)
+        rows = Stream(loader, drop_short=True, keep_generator=not reset, minimum=minimum)
+    else:
+        n = len(X)
+        if n == 0:
+            raise ValueError(too_few_rows(estimator, 0, (), minimum))
+        rows = Rows(X, tuple(as_batch(first_of(X[0])).shape))
+    if rows.sample_shape == ():
+        raise ValueError(
+            f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
+            "numbers from the torch dataset or loader; a DataLoader with batch_size=None gives "
+            "samples instead of batches."
+        )
+    return rows
+
+
+def check_order(X: Any) -> None:
+    """Refuse a loader whose rows do not come out as they are stored, each once."""
+    if not isinstance(X, DataLoader):
+        return
+    in_order = not X.drop_last
+    if not isinstance(X.dataset, IterableDataset):
+        in_order &= type(X.sampler) is SequentialSampler
+        in_order &= X.batch_sampler is None or type(X.batch_sampler) is BatchSampler
+        in_order &= not getattr(X.batch_sampler, "drop_last", False)
+        in_order &= type(getattr(X.batch_sampler, "sampler", X.sampler)) is SequentialSampler
+    if not in_order:
+        raise ValueError(
+            "transform returns features in the order of the rows, but the DataLoader shuffles, "
+            "samples or drops them. Use DataLoader(..., shuffle=False, drop_last=False)."
+        )
 
 
 def _refuse_lists_of_items(estimator, X: Any) -> None:
@@ -167,7 +187,7 @@ def _refuse_lists_of_items(estimator, X: Any) -> None:
         return
     item = X[0]
     if isinstance(item, torch.Tensor) or (
-        isinstance(item, tuple) and item and isinstance(item[0], torch.Tensor)
+        isinstance(item, tuple) and item and isinstance(item[0], torch.Tensor | np.ndarray)
     ):
         raise TypeError(
             f"{_name(estimator)} got a list of {type(item).__name__} items, which is what "

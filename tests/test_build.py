@@ -1,6 +1,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from estimators import rows, small
@@ -34,13 +35,13 @@ def test_a_module_is_not_taken_for_a_callable():
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        (nn.Linear(99, 3), r"'encoder' parameter does not fit.*\(2, 6\) fails in Linear"),
+        (nn.Linear(99, 3), r"'encoder' parameter does not fit.*\(1, 6\) fails in Linear"),
         (
             lambda shape: 3,
             r"'encoder'.*must return a torch.nn.Module. Got int from encoder\(\(6,\)",
         ),
         (nn.LSTM(6, 3), "must return one float tensor.*Got tuple"),
-        (nn.Flatten(0), "must return a row of features for each row. Got shape \\(12,\\)"),
+        (nn.Flatten(0), "must return a row of features for each row. Got shape \\(6,\\)"),
     ],
 )
 def test_encoders_that_do_not_fit(encoder, message):
@@ -56,9 +57,42 @@ def test_output_is_flattened_and_lazy_layers_are_made():
     assert estimator.transform(rows("table")).shape == (24, 5)
 
 
+def test_an_encoder_that_fails_on_one_row_is_refused_before_training():
+    class Squeezing(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).squeeze()
+
+    with pytest.raises(ValueError, match=r"row of features for each row. Got shape \(8,\)"):
+        small("SimCLR", encoder=Squeezing(6, 8), verbose=1).fit(rows("table"))
+
+
+def test_a_module_that_a_callable_keeps_is_not_trained():
+    kept = nn.Linear(6, 8)
+    before = kept.weight.clone()
+    small("SimCLR", encoder=lambda shape: kept).fit(rows("table"))
+    assert torch.equal(kept.weight, before)
+
+
+def test_modules_of_another_dtype():
+    with pytest.raises(ValueError, match=r"float64 for 'weight'; call .float\(\)"):
+        small("SimCLR", encoder=nn.Linear(6, 8).double()).fit(rows("table"))
+
+
+def test_nothing_to_train():
+    with pytest.raises(ValueError, match="nothing to train"):
+        small("SimCLR", encoder=nn.Flatten(), projector=nn.Identity()).fit(rows("table"))
+
+
+def test_the_fitted_features_are_an_encoder_for_another_estimator():
+    X = rows("table")
+    first = small("SimCLR").fit(X)
+    again = small("SimCLR", encoder=first.encoder_.features, learning_rate=1e-30).fit(X)
+    np.testing.assert_allclose(again.transform(X), first.transform(X), atol=0.3)
+
+
 def test_projectors():
     X = rows("table")
     for projector in (nn.Linear(8, 3), lambda width: nn.Linear(width, 3), nn.Sequential()):
         assert small("SimCLR", projector=projector).fit(X).transform(X).shape == (24, 8)
-    with pytest.raises(ValueError, match=r"'projector' parameter does not fit.*\(2, 8\)"):
+    with pytest.raises(ValueError, match=r"'projector' parameter does not fit.*\(1, 8\)"):
         small("SimCLR", projector=nn.Linear(7, 3)).fit(X)

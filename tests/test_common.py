@@ -83,7 +83,7 @@ class TestEveryKind:
         torch.manual_seed(3)
         np.random.seed(3)
         random.seed(3)
-        filters, version = list(warnings.filters), torch.get_default_dtype()
+        filters, dtype = list(warnings.filters), torch.get_default_dtype()
         loggers = {n: logging.getLogger(n).level for n in list(logging.root.manager.loggerDict)}
         threads, environment = torch.get_num_threads(), dict(os.environ)
         before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
@@ -95,7 +95,7 @@ class TestEveryKind:
         assert (np.random.get_state()[1] == before[1]).all()
         assert random.getstate() == before[2]
         assert warnings.filters == filters
-        assert torch.get_default_dtype() == version
+        assert torch.get_default_dtype() == dtype
         assert torch.get_num_threads() == threads
         assert torch.is_grad_enabled()
         assert dict(os.environ) == environment

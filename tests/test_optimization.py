@@ -80,6 +80,9 @@ def test_a_callable_carries_its_settings():
     made = make_optimizer(partial(torch.optim.Adam, betas=(0.8, 0.9)), groups, 0.1)
     assert made.param_groups[0]["betas"] == (0.8, 0.9)
     assert made.param_groups[0]["lr"] == 0.1
+    other = [nn.Parameter(torch.ones(2))]
+    with pytest.raises(ValueError, match="one of other parameters"):
+        make_optimizer(lambda groups: torch.optim.SGD(other), groups, 0.1)
     with pytest.raises(TypeError, match="must return a torch.optim.Optimizer. Got int"):
         small("SimCLR", optimizer=lambda groups: 3).fit(rows("table"))
 

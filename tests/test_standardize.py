@@ -66,9 +66,11 @@ def test_other_images_become_zero_to_one_by_their_range(dtype):
     assert unit.dtype == torch.float32
     assert float(unit.min()) == 0.0
     assert float(unit.max()) == pytest.approx(1.0)
+    # Not standardised, the views see [0, 1] all the same, and the encoder the rows as they are.
     off = _layer(X, standardize=False)
-    np.testing.assert_array_equal(off.unit(torch.from_numpy(X)), X.astype(np.float32))
+    torch.testing.assert_close(off.unit(torch.from_numpy(X)), unit)
     np.testing.assert_array_equal(off(torch.from_numpy(X)), X.astype(np.float32))
+    np.testing.assert_allclose(off.normalize(unit), X.astype(np.float32), rtol=1e-5, atol=1e-3)
 
 
 def test_tables_and_series_are_standardised_before_the_views():
@@ -86,6 +88,14 @@ def test_statistics_are_not_rounded_by_a_cast():
     expected = layer(torch.from_numpy(X))
     for other in (copy.deepcopy(layer).half(), pickle.loads(pickle.dumps(layer)).bfloat16()):
         assert torch.equal(other(torch.from_numpy(X)), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-39, 1e38])
+def test_the_ends_of_float32(scale):
+    X = (np.random.default_rng(0).uniform(-3, 3, size=(50, 2)) * scale).astype(np.float32)
+    out = _layer(X)(torch.from_numpy(X))
+    X = X.astype(np.float64)
+    np.testing.assert_allclose(out, (X - X.mean(0)) / X.std(0), rtol=1e-3, atol=1e-4)
 
 
 def test_check_finite_with_a_sum_that_overflows():

@@ -307,6 +307,66 @@ def test_trainer_params_reach_the_trainer(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_callbacks_may_watch_the_losses():
+    from lightning.pytorch.callbacks import EarlyStopping
+
+    for watched in ("loss", "validation_loss"):
+        # A loss above this is as bad as none: training ends at the first look.
+        callback = EarlyStopping(watched, divergence_threshold=0.0)
+        params = {"callbacks": [callback], "enable_progress_bar": False}
+        model = small("SimCLR", trainer_params=params, validation_fraction=0.2, max_epochs=5)
+        assert model.fit(rows("table", n=70)).n_iter_ == 1
+
+
+def test_copies_of_the_module_do_not_copy_the_data():
+    import copy
+
+    import lightning.pytorch as lightning
+
+    class Copying(lightning.Callback):
+        def on_fit_start(self, trainer, module):
+            copied = copy.deepcopy(module)
+            assert copied.steps.data.rows is module.steps.data.rows
+            assert copied.objective is not module.objective
+
+    small("SimCLR", trainer_params={"callbacks": [Copying()]}).fit(rows("table"))
+
+
+def test_weight_averaging_adds_no_epoch():
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    params = {"callbacks": [StochasticWeightAveraging(1e-2)]}
+    model = small("SimCLR", trainer_params=params, max_epochs=4).fit(rows("table", n=70))
+    assert model.n_iter_ == len(model.loss_curve_) == 4
+
+
+def test_deterministic_is_undone(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    small("SimCLR", trainer_params={"deterministic": True}).fit(rows("table"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_a_cluster_is_not_looked_for(monkeypatch):
+    for key, value in (("SLURM_NTASKS", "4"), ("SLURM_JOB_NAME", "train"), ("SLURM_JOB_ID", "1")):
+        monkeypatch.setenv(key, value)
+    assert small("SimCLR").fit(rows("table")).n_iter_ == 2
+
+
+def test_ctrl_c_after_the_last_step_is_not_lost():
+    import lightning.pytorch as lightning
+
+    class Pressed(lightning.Callback):
+        def on_train_end(self, *args):
+            signal.raise_signal(signal.SIGINT)
+
+    model = small("SimCLR", trainer_params={"callbacks": [Pressed()]})
+    # An error by the filters of the tests; the weights stay all the same.
+    with pytest.raises(UserWarning, match="interrupted by user"):
+        model.fit(rows("table"))
+    assert model.n_iter_ == 2
+
+
 def test_verbose_prints_a_line_per_epoch(capsys):
     small("SimCLR", verbose=1).fit(rows("table"))
     lines = capsys.readouterr().out.splitlines()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 
 import numpy as np
@@ -13,7 +14,15 @@ import torch
 from estimators import SHAPES, rows, small
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import assert_all_finite
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from sslearn._data import Rows
 from sslearn._validation import resolve_device
@@ -177,8 +186,119 @@ def test_a_shuffling_loader_is_fitted_reproducibly_and_not_transformed():
     loader = DataLoader(X, batch_size=16, shuffle=True)
     first, second = small("SimCLR").fit(loader), small("SimCLR").fit(loader)
     assert first.loss_curve_ == second.loss_curve_
-    with pytest.raises(ValueError, match="shuffle=False"):
-        first.transform(loader)
+    random = SubsetRandomSampler(range(50))
+    for shuffled in (
+        loader,
+        DataLoader(X, batch_size=16, drop_last=True),
+        DataLoader(X, batch_size=16, sampler=random),
+        DataLoader(X, batch_sampler=BatchSampler(random, 16, False)),
+    ):
+        with pytest.raises(ValueError, match="shuffle=False"):
+            first.transform(shuffled)
+        with pytest.raises(ValueError, match="shuffle=False"):
+            small("SimCLR", max_epochs=10**9).fit_transform(shuffled)  # before it trains
+
+
+def test_workers():
+    X = rows("table", n=50)
+    tensors = TensorDataset(torch.from_numpy(X))
+    loader = DataLoader(tensors, batch_size=16, num_workers=1)
+    alone = DataLoader(tensors, batch_size=16)
+    np.testing.assert_array_equal(features_of(loader), features_of(alone))
+
+
+def test_a_stream_that_can_be_read_once_is_transformed_whole():
+    X = rows("table", n=50)
+    fitted = small("SimCLR").fit(X)
+
+    class Once(IterableDataset):
+        items = iter(X)
+
+        def __iter__(self):
+            return self.items
+
+    np.testing.assert_allclose(fitted.transform(Once()), fitted.transform(X), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_of_one_row():
+    X = TensorDataset(torch.from_numpy(rows("table")))
+    with pytest.raises(ValueError, match="batch_size of 2 or more"):
+        small("SimCLR").fit(DataLoader(X))
+    assert small("SimCLR").fit(X).transform(DataLoader(X)).shape == (24, 8)
+
+
+def test_transform_beside_a_fit_in_another_thread():
+    X = rows("table", n=200)
+
+    def encoder(shape):
+        return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.5))
+
+    def fit():
+        return small("SimCLR", encoder=encoder, max_epochs=30).fit(X).loss_curve_
+
+    expected, other = fit(), small("SimCLR").fit(X)
+    stop = threading.Event()
+
+    def transform():
+        while not stop.is_set():
+            other.transform(X)
+            other.transform(DataLoader(torch.from_numpy(X).unsqueeze(1), batch_size=None))
+
+    thread = threading.Thread(target=transform)
+    thread.start()
+    try:
+        assert fit() == expected
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_rows_far_outside_the_training_range():
+    X = rows("table", dtype=np.float64)
+    fitted = small("SimCLR").fit(X)
+    with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
+        fitted.transform(X * 1e300)
+
+
+def test_the_callers_state_around_transform():
+    X = rows("image")
+    fitted = small("SimCLR").fit(X)
+    expected = fitted.transform(X)
+    with torch.autocast("cpu"):
+        np.testing.assert_array_equal(fitted.transform(X), expected)
+        fitted.transform(Streamed(X))
+    fitted.encoder_.train()
+    np.testing.assert_array_equal(fitted.transform(X), expected)
+    assert fitted.encoder_.training
+
+
+@pytest.mark.parametrize("wrong", [lambda x, g: x.numpy(), lambda x, g: x[:3], lambda x, g: None])
+def test_augmentations_that_return_something_else(wrong):
+    with pytest.raises(ValueError, match="'augment' parameter must return a tensor with a row"):
+        small("SimCLR", augment=wrong).fit(rows("table"))
+
+
+def test_numpy_numbers_as_parameters():
+    params = {
+        "max_epochs": np.int64(2), "batch_size": np.int32(16), "learning_rate": np.float32(1e-3),
+        "weight_decay": np.float64(0), "warmup_fraction": np.float32(0.1),
+        "validation_fraction": np.float64(0.2), "n_iter_no_change": np.int64(2),
+        "embedding_dim": np.int64(8), "projection_dim": np.int16(4), "verbose": np.int64(0),
+        "projection_hidden_dim": np.int64(4), "temperature": np.float32(0.5),
+    }  # fmt: skip
+    small("SimCLR").set_params(**params).fit(rows("table", n=70))
+    loader = small("SimCLR", batch_size=np.int64(16))
+    assert loader.fit(Streamed(rows("table"))).n_iter_ == 2
+
+
+def test_samples_without_axes():
+    numbers = TensorDataset(torch.arange(20.0))
+    with pytest.raises(ValueError, match="Got single numbers"):
+        small("SimCLR").fit(numbers)
+    with pytest.raises(ValueError, match="batch_size=None"):
+        small("SimCLR").fit(DataLoader(TensorDataset(torch.ones(20, 3)), batch_size=None))
+    with pytest.raises(ValueError, match="minimum of 1"):
+        small("SimCLR").fit(rows("table")).transform(Streamed([]))
 
 
 def test_short_and_single_batches_of_streams():
@@ -203,7 +323,7 @@ def test_a_stream_that_runs_dry():
             return iter(self.X if self.times >= 0 else [])
 
     with pytest.raises(ValueError, match="gave 1 batches in its first pass and 0 in a later one"):
-        small("SimCLR").fit(Once(rows("table"), 3))
+        small("SimCLR").fit(Once(rows("table"), 2))
 
 
 def test_what_streams_cannot_do():
@@ -327,7 +447,8 @@ def test_bad_parameters(name):
         ({"n_iter_no_change": 3}, "'n_iter_no_change'.*validation_fraction"),
         ({"encoder": torch.nn.Identity(), "embedding_dim": 4}, "'embedding_dim'.*of your own"),
         ({"precision": "float16"}, "'float16', which needs a GPU"),
-        ({"validation_fraction": 0.99}, "leaves 0 to train on"),
+        ({"validation_fraction": 0.02}, "holds out 0"),
+        ({"validation_fraction": 0.99}, "leaves 0 to train on|leaves 1 to train"),
     ],
 )
 def test_parameters_that_do_not_go_together(params, message):

@@ -49,7 +49,8 @@ class FeatureCorruption(Augmentation):
         if n < 2:
             return x
         replaced = chance(x, n_features, p=self.rate, generator=generator)
-        # At least one and at most n - 1 rows further on: never the row itself.
+        # At least one and at most n - 1 rows further on: never the row itself, though possibly its
+        # copy, where two views are drawn in one call.
         distance = integers(x, n_features, low=1, high=n, generator=generator)
         donor = (torch.arange(n, device=x.device)[:, None] + distance) % n  # (n, features)
         return torch.where(replaced, x.gather(0, donor), x)

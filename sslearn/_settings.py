@@ -1,0 +1,104 @@
+"""How to train: the parameters that all estimators share, checked and made plain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["PRECISIONS", "Settings", "check_trainer_params", "resolve_precision"]
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# What a Trainer is told by the estimator's own parameters, and by which.
+_OWNED = {
+    "max_epochs": "max_epochs",
+    "min_epochs": "max_epochs and n_iter_no_change",
+    "accelerator": "device",
+    "strategy": "device",
+    "use_distributed_sampler": "device",
+    "precision": "precision",
+    "plugins": "precision",
+    "barebones": "trainer_params=None",
+    "limit_val_batches": "validation_fraction",
+    "check_val_every_n_epoch": "validation_fraction",
+    "val_check_interval": "validation_fraction",
+    "num_sanity_val_steps": "validation_fraction",
+    "inference_mode": "validation_fraction",
+    "reload_dataloaders_every_n_epochs": "X",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; plain Python numbers, since Lightning takes no others.
+
+    Attributes
+    ----------
+    autocast : torch.dtype or None
+        Of the forward pass; None: float32.
+    name : str
+        Of the estimator, for messages.
+    """
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    optimizer: Any
+    lr_schedule: Any
+    warmup_fraction: float
+    n_iter_no_change: int | None
+    autocast: torch.dtype | None
+    trainer_params: dict | None
+    verbose: int
+    name: str
+
+    @classmethod
+    def of(cls, estimator, autocast: torch.dtype | None) -> Settings:
+        patience = estimator.n_iter_no_change
+        return cls(
+            max_epochs=int(estimator.max_epochs),
+            batch_size=int(estimator.batch_size),
+            learning_rate=float(estimator.learning_rate),
+            weight_decay=float(estimator.weight_decay),
+            optimizer=estimator.optimizer,
+            lr_schedule=estimator.lr_schedule,
+            warmup_fraction=float(estimator.warmup_fraction),
+            n_iter_no_change=None if patience is None else int(patience),
+            autocast=autocast,
+            trainer_params=estimator.trainer_params,
+            verbose=int(estimator.verbose),
+            name=type(estimator).__name__,
+        )
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype of the forward pass; None: float32."""
+    if precision == "auto":
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return torch.bfloat16 if has_bfloat16 else None
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError(
+            "The 'precision' parameter is 'float16', which needs a GPU. Use 'float32' or "
+            "'bfloat16' on the CPU."
+        )
+    return PRECISIONS[precision]
+
+
+def check_trainer_params(params: dict | None, name: str) -> None:
+    """Refuse what the estimator's own parameters stand for, and more than one device."""
+    for key, value in (params or {}).items():
+        if key in _OWNED:
+            raise ValueError(
+                f"The 'trainer_params' parameter must not hold {key!r}, which is set by "
+                f"{_OWNED[key]}. Got {value!r}."
+            )
+        if key in ("devices", "num_nodes") and value not in (1, "1"):
+            raise ValueError(
+                f"{name} trains on one device. Got trainer_params={{{key!r}: {value!r}}}; choose "
+                "the device by device='cuda:<number>'."
+            )
