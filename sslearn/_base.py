@@ -172,8 +172,10 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
             row_bytes = activation_bytes(features.eval(), rows.sample_shape)
+            objective.to(device)
             layout = memory_format(len(rows.sample_shape) + 1)
-            objective.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+            if layout != torch.contiguous_format:  # which would undo a layout of the encoder's own
+                objective.to(memory_format=layout)  # type: ignore[call-overload]
             standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
             history = train(objective, data, held_out, settings, (order, views, held_out_views))

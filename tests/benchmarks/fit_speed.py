@@ -39,8 +39,8 @@ def work(name):
     if name == "tiny":
         return rng.normal(size=(50_000, 64)), mlp(64, 64), mlp(64, 64), 128, 3
     if name == "series":
-        return rng.normal(size=(1024, 9, 128)), default_encoder((9, 128)), mlp(128, 64), 128, 2
-    images = rng.integers(0, 256, size=(1024, 3, 32, 32)).astype(np.uint8)
+        return rng.normal(size=(2048, 9, 128)), default_encoder((9, 128)), mlp(128, 64), 128, 2
+    images = rng.integers(0, 256, size=(2048, 3, 32, 32)).astype(np.uint8)
     return images, default_encoder((3, 32, 32)), mlp(128, 64), 128, 1
 
 
