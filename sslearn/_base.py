@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._build import Features, build_features, build_module
-from ._data import Rows, Stream, TrainingData, measure, memory_format
+from ._data import Rows, Stream, TrainingData, lay_out, measure
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
 from ._objective import Objective
@@ -172,10 +172,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
             row_bytes = activation_bytes(features.eval(), rows.sample_shape)
-            objective.to(device)
-            layout = memory_format(len(rows.sample_shape) + 1)
-            if layout != torch.contiguous_format:  # which would undo a layout of the encoder's own
-                objective.to(memory_format=layout)  # type: ignore[call-overload]
+            lay_out(objective.to(device), len(rows.sample_shape) + 1)
             standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
             history = train(objective, data, held_out, settings, (order, views, held_out_views))

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ._isolation import default_generator_kept
 from ._objective import Batch
 from ._standardize import Standardize, Statistics, check_finite
 
-__all__ = ["Rows", "Stream", "TrainingData", "as_layout", "measure", "memory_format"]
+__all__ = ["Rows", "Stream", "TrainingData", "as_layout", "lay_out", "measure", "memory_format"]
 
 # What a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
@@ -36,6 +37,17 @@ def memory_format(n_dims: int) -> torch.memory_format:
 def as_layout(x: torch.Tensor) -> torch.Tensor:
     """Lay a batch out in the :func:`memory_format` of its kind."""
     return x.contiguous(memory_format=memory_format(x.ndim))
+
+
+def lay_out(module: nn.Module, n_dims: int) -> None:
+    """Lay the convolution weights of a module out as its batches of `n_dims` axes are.
+
+    Weights of another number of axes keep a layout of the encoder's own.
+    """
+    if memory_format(n_dims) != torch.contiguous_format:
+        for tensor in itertools.chain(module.parameters(), module.buffers()):
+            if tensor.ndim == n_dims:
+                tensor.data = as_layout(tensor.data)
 
 
 def chunk_rows(sample_shape: tuple[int, ...], itemsize: int = 8) -> int:

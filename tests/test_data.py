@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from sslearn._data import Rows, TrainingData, as_layout, measure, memory_format
+from sslearn._data import Rows, TrainingData, as_layout, lay_out, measure, memory_format
 from sslearn._standardize import Statistics
 
 
@@ -81,6 +82,18 @@ def test_memory_formats():
     assert memory_format(5) == torch.channels_last_3d
     for shape in ((2, 3), (2, 3, 4)):
         assert as_layout(torch.zeros(shape)).is_contiguous()
+
+
+def test_weights_are_laid_out_as_their_batches():
+    module = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3)])
+    lay_out(module, 4)
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous()
+    lay_out(module, 5)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    before = module[0].weight.stride()
+    lay_out(module, 3)
+    assert module[0].weight.stride() == before
 
 
 def test_statistics_are_those_of_the_rows_trained_on():
