@@ -1,126 +1,14 @@
-"""Encoders: the networks that turn one sample into one row of features.
-
-An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). The two
-here cover arrays of every kind that the estimators read: :class:`MLP` for tables and
-:class:`ResNet` for series, images and volumes. :func:`default_encoder` picks and sizes one.
-"""
+"""One residual network for series, images and volumes."""
 
 from collections.abc import Callable, Sequence
-from math import prod
-from numbers import Integral, Real
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["MLP", "ResNet", "default_encoder"]
+from ._checks import check_int, check_ints, check_option, is_count
 
-
-class MLP(nn.Module):
-    """Multilayer perceptron, the encoder for tables.
-
-    Each hidden layer is a linear map without bias, batch normalisation, ReLU and dropout; a last
-    linear map gives the embedding.
-
-    Parameters
-    ----------
-    in_features : int
-        Number of values in a sample.
-    hidden_dims : sequence of int, default=(256, 256)
-        Widths of the hidden layers. An empty sequence gives a linear encoder.
-    embedding_dim : int, default=128
-        Number of features that come out.
-    dropout : float, default=0.0
-        Probability, in [0, 1), that a hidden activation is set to zero in training.
-
-    See Also
-    --------
-    ResNet : Encoder for series, images and volumes.
-    default_encoder : Choose and size an encoder from the shape of a sample.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sslearn.encoders import MLP
-    >>> encoder = MLP(10, hidden_dims=(64,), embedding_dim=16)
-    >>> encoder(torch.zeros(5, 10)).shape
-    torch.Size([5, 16])
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        *,
-        hidden_dims: Sequence[int] = (256, 256),
-        embedding_dim: int = 128,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.in_features = _check_int("MLP", "in_features", in_features)
-        self.hidden_dims = _check_ints("MLP", "hidden_dims", hidden_dims, may_be_empty=True)
-        self.embedding_dim = _check_int("MLP", "embedding_dim", embedding_dim)
-        if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
-            raise ValueError(
-                "The 'dropout' parameter of MLP must be a float in the range [0, 1). "
-                f"Got {dropout!r} instead."
-            )
-        self.dropout = float(dropout)
-
-        self.hidden: nn.ModuleList = nn.ModuleList()
-        width = self.in_features
-        for hidden_dim in self.hidden_dims:
-            # The normalisation subtracts any constant, so a bias before it would do nothing.
-            layers = [
-                nn.Linear(width, hidden_dim, bias=False),
-                nn.BatchNorm1d(hidden_dim),
-                nn.ReLU(),
-            ]
-            if self.dropout > 0:
-                layers.append(nn.Dropout(self.dropout))
-            self.hidden.append(nn.Sequential(*layers))
-            width = hidden_dim
-        self.output: nn.Module = nn.Linear(width, self.embedding_dim)
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the activations of the hidden layers.
-
-        Parameters
-        ----------
-        x : torch.Tensor of shape (n, in_features)
-            A batch of samples, or anything that flattens to this shape.
-
-        Returns
-        -------
-        list of torch.Tensor of shape (n, hidden_dims[i])
-            One tensor per hidden layer, first to last.
-        """
-        if x.ndim < 2 or prod(x.shape[1:]) != self.in_features:
-            raise ValueError(
-                f"MLP expects a batch of shape (n, {self.in_features}), or one that flattens to "
-                f"it. Got {tuple(x.shape)} instead."
-            )
-        x = x.flatten(1)
-        maps = []
-        for layer in self.hidden:
-            x = layer(x)
-            maps.append(x)
-        return maps
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Encode a batch.
-
-        Parameters
-        ----------
-        x : torch.Tensor of shape (n, in_features)
-            A batch of samples, or anything that flattens to this shape.
-
-        Returns
-        -------
-        torch.Tensor of shape (n, embedding_dim)
-            The features.
-        """
-        maps = self.feature_maps(x)
-        return self.output(maps[-1] if maps else x.flatten(1))
+__all__ = ["ResNet"]
 
 
 class ResNet(nn.Module):
@@ -195,19 +83,19 @@ class ResNet(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        _check_option("ResNet", "n_dims", n_dims, (1, 2, 3))
-        _check_option("ResNet", "stem", stem, ("small", "strided"))
-        _check_option("ResNet", "norm", norm, ("batch", "layer", "none"))
-        self.in_channels = _check_int("ResNet", "in_channels", in_channels)
+        check_option("ResNet", "n_dims", n_dims, (1, 2, 3))
+        check_option("ResNet", "stem", stem, ("small", "strided"))
+        check_option("ResNet", "norm", norm, ("batch", "layer", "none"))
+        self.in_channels = check_int("ResNet", "in_channels", in_channels)
         self.n_dims = n_dims
-        self.embedding_dim = _check_int("ResNet", "embedding_dim", embedding_dim)
-        self.width = _check_int("ResNet", "width", width)
-        self.depth = _check_ints("ResNet", "depth", depth, may_be_empty=False)
+        self.embedding_dim = check_int("ResNet", "embedding_dim", embedding_dim)
+        self.width = check_int("ResNet", "width", width)
+        self.depth = check_ints("ResNet", "depth", depth, may_be_empty=False)
         if kernel_size is None:
             # A step of a series has two neighbours, a pixel eight: to see as much context the
             # kernel must be longer, and in one dimension that costs little.
             kernel_size = 5 if n_dims == 1 else 3
-        elif not _is_count(kernel_size) or kernel_size % 2 == 0:
+        elif not is_count(kernel_size) or kernel_size % 2 == 0:
             # An even kernel would shift the map, and an axis of length 1 would vanish.
             raise ValueError(
                 "The 'kernel_size' parameter of ResNet must be an odd int or None. "
@@ -286,67 +174,6 @@ class ResNet(nn.Module):
         return coarsest.mean(dim=tuple(range(2, coarsest.ndim)))
 
 
-def default_encoder(sample_shape: Sequence[int], embedding_dim: int = 128) -> nn.Module:
-    """Choose an encoder for samples of a given shape.
-
-    The networks are small enough to train on a few CPU cores and sized for 10^2 to 10^5 samples;
-    with more data or a GPU, a larger :class:`ResNet` or an own module gives better features.
-
-    Parameters
-    ----------
-    sample_shape : sequence of int
-        Shape of one sample, without the batch axis: (features,) for tables, (channels, time) for
-        series, (channels, height, width) for images, (channels, depth, height, width) for
-        volumes.
-    embedding_dim : int, default=128
-        Number of features that come out.
-
-    Returns
-    -------
-    torch.nn.Module
-        An :class:`MLP` for tables, otherwise a :class:`ResNet`. Its weights are drawn from
-        torch's default generator.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sslearn.encoders import default_encoder
-    >>> encoder = default_encoder((9, 128))
-    >>> encoder(torch.zeros(4, 9, 128)).shape
-    torch.Size([4, 128])
-    """
-    shape = _check_ints("default_encoder", "sample_shape", sample_shape, may_be_empty=True)
-    if not 1 <= len(shape) <= 4:
-        raise ValueError(
-            "The 'sample_shape' parameter of default_encoder must have 1 (table), 2 (series), "
-            f"3 (image) or 4 (volume) axes. Got {sample_shape!r} instead."
-        )
-    if len(shape) == 1:
-        return MLP(shape[0], embedding_dim=embedding_dim)
-    n_dims, size = len(shape) - 1, max(shape[1:])
-    # The first stage works at the highest resolution and costs most, hence narrow where the
-    # resolution stays high, and a strided stem where it would cost too much all the same.
-    stem, width, n_stages = "small", 32, 3
-    if n_dims == 1 and size > 256:
-        stem = "strided"
-    elif n_dims == 2 and size > 64:
-        stem, n_stages = "strided", 4
-    elif n_dims == 2 and size > 16:
-        width, n_stages = 16, 4
-    elif n_dims == 3 and size > 16:
-        stem, width = "strided", 16
-    elif n_dims == 3:
-        width, n_stages = 8, 4
-    return ResNet(
-        shape[0],
-        n_dims=n_dims,
-        embedding_dim=embedding_dim,
-        width=width,
-        depth=(1,) * n_stages,
-        stem=stem,
-    )
-
-
 class _ResidualBlock(nn.Module):
     """Two convolutions, added to a shortcut."""
 
@@ -413,37 +240,3 @@ def _axes(n_dims: int, size: int) -> tuple[int, ...]:
     one dimension, and its convolutions are up to twice slower without it.
     """
     return (1, size) if n_dims == 1 else (size,) * n_dims
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
-
-
-def _check_int(owner: str, name: str, value: int) -> int:
-    if not _is_count(value):
-        raise ValueError(
-            f"The {name!r} parameter of {owner} must be an int in the range [1, inf). "
-            f"Got {value!r} instead."
-        )
-    return int(value)
-
-
-def _check_ints(
-    owner: str, name: str, values: Sequence[int], *, may_be_empty: bool
-) -> tuple[int, ...]:
-    is_sequence = isinstance(values, Sequence) and (may_be_empty or len(values) > 0)
-    if not is_sequence or not all(map(_is_count, values)):
-        kind = "sequence" if may_be_empty else "non-empty sequence"
-        raise ValueError(
-            f"The {name!r} parameter of {owner} must be a {kind} of ints in the range [1, inf). "
-            f"Got {values!r} instead."
-        )
-    return tuple(int(value) for value in values)
-
-
-def _check_option(owner: str, name: str, value: object, options: tuple[object, ...]) -> None:
-    if not isinstance(value, (str, Integral)) or value not in options:
-        raise ValueError(
-            f"The {name!r} parameter of {owner} must be one of "
-            f"{', '.join(map(repr, options))}. Got {value!r} instead."
-        )

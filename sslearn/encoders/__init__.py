@@ -1,0 +1,12 @@
+"""Encoders: the networks that turn one sample into one row of features.
+
+An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). The two
+here cover arrays of every kind that the estimators read: :class:`MLP` for tables and
+:class:`ResNet` for series, images and volumes. :func:`default_encoder` picks and sizes one.
+"""
+
+from ._default import default_encoder
+from ._mlp import MLP
+from ._resnet import ResNet
+
+__all__ = ["MLP", "ResNet", "default_encoder"]

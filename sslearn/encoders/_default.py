@@ -1,0 +1,72 @@
+"""An encoder for every kind of data."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ._checks import check_ints
+from ._mlp import MLP
+from ._resnet import ResNet
+
+__all__ = ["default_encoder"]
+
+
+def default_encoder(sample_shape: Sequence[int], embedding_dim: int = 128) -> nn.Module:
+    """Choose an encoder for samples of a given shape.
+
+    The networks are small enough to train on a few CPU cores and sized for 10^2 to 10^5 samples;
+    with more data or a GPU, a larger :class:`ResNet` or an own module gives better features.
+
+    Parameters
+    ----------
+    sample_shape : sequence of int
+        Shape of one sample, without the batch axis: (features,) for tables, (channels, time) for
+        series, (channels, height, width) for images, (channels, depth, height, width) for
+        volumes.
+    embedding_dim : int, default=128
+        Number of features that come out.
+
+    Returns
+    -------
+    torch.nn.Module
+        An :class:`MLP` for tables, otherwise a :class:`ResNet`. Its weights are drawn from
+        torch's default generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.encoders import default_encoder
+    >>> encoder = default_encoder((9, 128))
+    >>> encoder(torch.zeros(4, 9, 128)).shape
+    torch.Size([4, 128])
+    """
+    shape = check_ints("default_encoder", "sample_shape", sample_shape, may_be_empty=True)
+    if not 1 <= len(shape) <= 4:
+        raise ValueError(
+            "The 'sample_shape' parameter of default_encoder must have 1 (table), 2 (series), "
+            f"3 (image) or 4 (volume) axes. Got {sample_shape!r} instead."
+        )
+    if len(shape) == 1:
+        return MLP(shape[0], embedding_dim=embedding_dim)
+    n_dims, size = len(shape) - 1, max(shape[1:])
+    # The first stage works at the highest resolution and costs most, hence narrow where the
+    # resolution stays high, and a strided stem where it would cost too much all the same.
+    stem, width, n_stages = "small", 32, 3
+    if n_dims == 1 and size > 256:
+        stem = "strided"
+    elif n_dims == 2 and size > 64:
+        stem, n_stages = "strided", 4
+    elif n_dims == 2 and size > 16:
+        width, n_stages = 16, 4
+    elif n_dims == 3 and size > 16:
+        stem, width = "strided", 16
+    elif n_dims == 3:
+        width, n_stages = 8, 4
+    return ResNet(
+        shape[0],
+        n_dims=n_dims,
+        embedding_dim=embedding_dim,
+        width=width,
+        depth=(1,) * n_stages,
+        stem=stem,
+    )
