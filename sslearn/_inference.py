@@ -18,7 +18,7 @@ from ._standardize import check_finite
 __all__ = ["activation_bytes", "encode"]
 
 # The largest activation of a batch should stay in the caches of a CPU, and fill a GPU.
-_BATCH_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+_BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _MAX_BATCH = {"cpu": 2048, "cuda": 65536}
 # Matrix products of fewer rows than this may take another kernel and round differently.
 _MIN_TABLE_ROWS = 32

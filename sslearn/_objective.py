@@ -39,7 +39,7 @@ class Batch:
     ----------
     index : Tensor of shape (n,) or None
         Which rows of the training data these are; None for a stream, whose rows have no number.
-    views : tuple of Tensors, each of shape (n, *sample_shape)
+    views : tuple of Tensors, each of shape (n, ...)
         Random views, standardised and ready for the encoder. Empty when ``n_views`` is 0.
     generator : torch.Generator
         On the device of the batch; every random draw of an objective comes from it.
@@ -71,7 +71,7 @@ class Objective(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        Maps (n, *shape) to features of shape (n, ``encoder.width``).
+        Maps (n, ...) to features of shape (n, ``encoder.width``).
     """
 
     n_views = 2
@@ -137,8 +137,8 @@ def jointly(
     Parameters
     ----------
     module : callable
-        From (n, *shape) to (n, ...).
-    views : tuple of Tensors, each of shape (n, *shape)
+        From (n, ...) to (n, ...).
+    views : tuple of Tensors, each of shape (n, ...)
         Views of the same rows.
 
     Returns

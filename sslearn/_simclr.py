@@ -42,7 +42,7 @@ class SimCLR(BaseSSL):
     Parameters
     ----------
     encoder : nn.Module or callable, default=None
-        Maps (n, *sample_shape) to one float tensor (n, ...), which is flattened. A module is
+        Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
         copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
         None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.

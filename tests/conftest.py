@@ -1,7 +1,17 @@
 """Settings of all tests."""
 
+import signal
+
 import pytest
 import torch
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal; a shell's background jobs inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

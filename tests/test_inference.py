@@ -27,7 +27,7 @@ def test_batches_follow_the_activations():
         Watched().eval(),
         Rows(X),
         width=6,
-        row_bytes=2**17,
+        row_bytes=2**18,
         device=torch.device("cpu"),
         name="SimCLR",
     )

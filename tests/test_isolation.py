@@ -86,6 +86,7 @@ def test_a_forked_child_finds_the_lock_free():
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_first_interrupt_is_noted_and_the_second_goes_through():
     before = signal.getsignal(signal.SIGINT)
     with StopOnInterrupt() as stop:

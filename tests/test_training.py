@@ -353,6 +353,7 @@ def test_a_cluster_is_not_looked_for(monkeypatch):
     assert small("SimCLR").fit(rows("table")).n_iter_ == 2
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_after_the_last_step_is_not_lost():
     import lightning.pytorch as lightning
 
@@ -381,7 +382,8 @@ INTERRUPTED = """
     X = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
     model = SimCLR(max_epochs={epochs}, batch_size=4, device="cpu", verbose=1, random_state=0,
                    trainer_params={trainer_params})
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)  # background jobs inherit that it is ignored
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

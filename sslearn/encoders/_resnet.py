@@ -134,12 +134,12 @@ class ResNet(nn.Module):
 
         Parameters
         ----------
-        x : torch.Tensor of shape (n, in_channels, *sizes)
+        x : torch.Tensor of shape (n, in_channels, ...)
             A batch of samples with ``n_dims`` spatial axes.
 
         Returns
         -------
-        list of torch.Tensor of shape (n, channels[i], *sizes[i])
+        list of torch.Tensor of shape (n, channels[i], ...)
             One map per stage, from fine to coarse. The last one has ``embedding_dim`` channels,
             and its mean over space is the output of the encoder.
         """
@@ -162,7 +162,7 @@ class ResNet(nn.Module):
 
         Parameters
         ----------
-        x : torch.Tensor of shape (n, in_channels, *sizes)
+        x : torch.Tensor of shape (n, in_channels, ...)
             A batch of samples with ``n_dims`` spatial axes.
 
         Returns
