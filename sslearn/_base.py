@@ -210,6 +210,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows,
             width=self._n_features_out,
             row_bytes=self._row_bytes,
+            gain=float(self.encoder_.get_buffer("standardize.gain").max()),
             device=device,
             name=type(self).__name__,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,18 +24,19 @@ def _is_grid(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 3
 
 
-def check_finite(x: torch.Tensor, estimator_name: str) -> None:
-    """Refuse NaN and infinity, with scikit-learn's own message.
-
-    The sum of a batch is cheap and not finite if one value is not; only then is every value
-    looked at (the sum alone may overflow).
-    """
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum())) or get_config()["assume_finite"]:
-        return
+def check_finite(x: torch.Tensor, estimator_name: str) -> float:
+    """Refuse NaN and infinity, with scikit-learn's own message; return the largest magnitude."""
+    if not x.is_floating_point() or get_config()["assume_finite"]:
+        return 0.0
+    low, high = torch.aminmax(x)  # both are NaN if one value is
+    largest = max(-float(low), float(high))
+    if math.isfinite(largest):
+        return largest
     x = x.detach().cpu()
     if x.dtype in (torch.bfloat16, torch.float16):
         x = x.float()  # NumPy has no bfloat16
     assert_all_finite(x.numpy(), estimator_name=estimator_name, input_name="X")
+    return largest
 
 
 def _sum(x: torch.Tensor) -> torch.Tensor:

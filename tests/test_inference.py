@@ -28,6 +28,7 @@ def test_batches_follow_the_activations():
         Rows(X),
         width=6,
         row_bytes=2**18,
+        gain=1.0,
         device=torch.device("cpu"),
         name="SimCLR",
     )

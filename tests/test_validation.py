@@ -258,6 +258,9 @@ def test_rows_far_outside_the_training_range():
     fitted = small("SimCLR").fit(X)
     with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
         fitted.transform(X * 1e300)
+    fitted = small("SimCLR").fit(X * 1e-30)
+    with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
+        fitted.transform(X * 1e9)
 
 
 def test_the_callers_state_around_transform():
