@@ -375,7 +375,7 @@ class TrainingData:
         if self.n_views:
             unit = self.standardize.unit(raw)
             if self.n_views > 1:
-                unit = torch.cat((unit,) * self.n_views)  # repeat takes five times as long
+                unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
             if self.augment is not None:
                 unit = _checked(self.augment(unit, generator), len(unit))
             unit = as_layout(self.standardize.normalize(unit))
