@@ -15,12 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._build import Features, build_features, build_module
-from ._data import Rows, Stream, TrainingData, lay_out, measure
+from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
 from ._objective import Objective
 from ._settings import PRECISIONS, Settings, check_trainer_params, resolve_precision
 from ._sklearn import Interval, StrOptions, fit_context
+from ._training_data import TrainingData, measure
 from ._validation import check_order, resolve_device, too_few_rows, validate_rows
 from .augment import default_augment
 from .encoders import default_encoder

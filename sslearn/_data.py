@@ -8,7 +8,7 @@ Nothing is copied or cast whole; a batch is what moves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ._isolation import default_generator_kept
-from ._objective import Batch
-from ._standardize import Standardize, Statistics, check_finite
 
-__all__ = ["Rows", "Stream", "TrainingData", "as_layout", "lay_out", "measure", "memory_format"]
+__all__ = ["Rows", "Stream", "as_layout", "chunk_rows", "lay_out", "memory_format"]
 
 # What a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
@@ -274,135 +272,3 @@ def check_shape(shape: Sequence[int], expected: tuple[int, ...]) -> None:
         raise ValueError(
             f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}."
         )
-
-
-def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
-    """Go through all rows once: statistics of those trained on, finiteness of all.
-
-    A stream is counted on the way.
-    """
-    statistics = Statistics(rows.sample_shape)
-    if isinstance(rows, Stream):
-        sizes = []
-        for batch in rows.slices():
-            check_finite(batch, name)
-            statistics.update(batch)
-            sizes.append(len(batch))
-        rows.count(sizes)
-        return statistics
-    trained_on = None
-    if held_out is not None:
-        trained_on = torch.ones(len(rows), dtype=torch.bool)
-        trained_on[held_out] = False
-    start = 0
-    for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        check_finite(batch, name)
-        stop = start + len(batch)
-        if trained_on is not None:
-            batch = batch[trained_on[start:stop].to(batch.device)]
-        statistics.update(batch)
-        start = stop
-    return statistics
-
-
-def _checked(views: Any, n: int) -> torch.Tensor:
-    if not isinstance(views, torch.Tensor) or views.ndim < 2 or len(views) != n:
-        kind = tuple(views.shape) if isinstance(views, torch.Tensor) else type(views).__name__
-        raise ValueError(
-            f"The 'augment' parameter must return a tensor with a row for each of {n} rows. Got "
-            f"{kind} instead."
-        )
-    return views.float()
-
-
-class TrainingData:
-    """What an objective may ask of the data, and where its batches come from.
-
-    Parameters
-    ----------
-    rows : Rows or Stream
-        The data, on the device where it fits.
-    index : Tensor of shape (n,) or None
-        The rows trained on, where others are held out; None: all.
-    standardize : Standardize
-        On `device`.
-    augment : callable or None
-        ``augment(x, generator)`` on a whole batch.
-    n_views : int
-        Views of each row in a batch.
-    device : torch.device
-        Of the batches.
-    """
-
-    def __init__(
-        self,
-        rows: Rows | Stream,
-        index: torch.Tensor | None,
-        standardize: Standardize,
-        augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None,
-        n_views: int,
-        device: torch.device,
-    ) -> None:
-        self.rows = rows
-        self.index = index
-        self.standardize = standardize
-        self.augment = augment
-        self.n_views = n_views
-        self.device = device
-        self.sample_shape = rows.sample_shape
-
-    def __len__(self) -> int:
-        if isinstance(self.rows, Stream):
-            return self.rows.n_rows or 0
-        return len(self.rows) if self.index is None else len(self.index)
-
-    def to_device(self, x: torch.Tensor) -> torch.Tensor:
-        """Move raw rows to the device, in their own dtype."""
-        if x.device == self.device:
-            return x
-        if self.device.type == "cuda" and x.device.type == "cpu":
-            return x.pin_memory().to(self.device, non_blocking=True)
-        return x.to(self.device)
-
-    def clean(self, raw: torch.Tensor) -> torch.Tensor:
-        """Standardise raw rows; ready for the encoder."""
-        return as_layout(self.standardize(self.to_device(raw)))
-
-    def batch(self, raw: torch.Tensor, index: torch.Tensor | None, generator) -> Batch:
-        """Draw the views of raw rows, all in one call: one random draw per sample and view."""
-        raw = self.to_device(raw)
-        views: tuple[torch.Tensor, ...] = ()
-        if self.n_views:
-            unit = self.standardize.unit(raw)
-            if self.n_views > 1:
-                unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
-            if self.augment is not None:
-                unit = _checked(self.augment(unit, generator), len(unit))
-            unit = as_layout(self.standardize.normalize(unit))
-            views = unit.chunk(self.n_views)
-        return Batch(lambda: self.clean(raw), index, views, generator)
-
-    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Return `n` rows without replacement (all, if there are fewer), standardised.
-
-        Of a stream, the first ones. `generator` is on the CPU.
-        """
-        if isinstance(self.rows, Stream):
-            parts: list[torch.Tensor] = []
-            for part in self.rows.slices():
-                parts.append(part[: n - sum(map(len, parts))])
-                if sum(map(len, parts)) >= n:
-                    break
-            return self.clean(torch.cat(parts))
-        chosen = torch.randperm(len(self), generator=generator)[:n]
-        if self.index is not None:
-            chosen = self.index[chosen]
-        return self.clean(self.rows.take(chosen))
-
-    def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
-        """Return `function` of all rows, batch by batch, concatenated on the device."""
-        if isinstance(self.rows, Stream):
-            return torch.cat([function(self.clean(part)) for part in self.rows.slices()])
-        if self.index is None:
-            return torch.cat([function(self.clean(part)) for part in self.rows.slices(size)])
-        return torch.cat([function(self.clean(self.rows.take(i))) for i in self.index.split(size)])

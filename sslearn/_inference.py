@@ -1,4 +1,8 @@
-"""Features by batches: what ``transform`` runs. Needs no Lightning, takes no lock."""
+"""Features by batches: what ``transform`` runs. Needs no Lightning.
+
+Takes no lock, but for a moment where a loader is begun: that draws from torch's default generator,
+which a fit in another thread may be using.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ The contract, for those who write a method. All hooks have defaults; most method
     For methods that need more than the views: ``batch`` is a :class:`Batch`.
 ``prepare(data, generator)``
     Once, on the device, before the optimizer is made. May select, cache and create parameters.
-    ``data`` is a :class:`sslearn._data.TrainingData`, ``generator`` is on the CPU.
+    ``data`` is a :class:`sslearn._training_data.TrainingData`, ``generator`` is on the CPU.
 ``phases``, ``start_phase(phase, data)``
     The passes over the data that make one epoch. ``start_phase`` sets train and eval modes and
     returns the parameters that move in the phase (None: all that can).

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from ._data import Rows, Stream, TrainingData
+from ._data import Rows, Stream
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import LearningRate
 from ._settings import Settings
+from ._training_data import TrainingData
 
 __all__ = ["Diverged", "History", "Interrupted", "Patience", "Steps"]
 

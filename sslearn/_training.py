@@ -16,11 +16,12 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
-from ._data import TrainingData
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
-from ._steps import History, Interrupted, Settings, Steps
+from ._settings import Settings
+from ._steps import History, Interrupted, Steps
+from ._training_data import TrainingData
 
 __all__ = ["train"]
 
