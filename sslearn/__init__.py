@@ -1,8 +1,24 @@
 """Self-supervised learning as scikit-learn estimators."""
 
-from . import augment, encoders, metrics
+from . import augment, callbacks, encoders, metrics
+from ._barlow_twins import BarlowTwins
+from ._byol import BYOL
+from ._moco import MoCo
 from ._simclr import SimCLR
+from ._simsiam import SimSiam
+from ._vicreg import VICReg
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["SimCLR", "augment", "encoders", "metrics"]
+__all__ = [
+    "BYOL",
+    "BarlowTwins",
+    "MoCo",
+    "SimCLR",
+    "SimSiam",
+    "VICReg",
+    "augment",
+    "callbacks",
+    "encoders",
+    "metrics",
+]

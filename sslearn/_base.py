@@ -10,17 +10,26 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import Features, build_features, build_module
+from ._build import Features, build_features, build_module, copy_module
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
 from ._objective import Objective
-from ._settings import PRECISIONS, Settings, check_trainer_params, resolve_precision
-from ._sklearn import Interval, StrOptions, fit_context
+from ._settings import (
+    PRECISIONS,
+    Settings,
+    check_trainer_params,
+    resolve_batch_size,
+    resolve_precision,
+)
+from ._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
+from ._steps import History
+from ._tasks import FitTasks
 from ._training_data import TrainingData, measure
 from ._validation import check_order, resolve_device, too_few_rows, validate_rows
 from .augment import default_augment
@@ -33,7 +42,9 @@ __all__ = ["BaseSSL"]
 _RANK_ROWS = 25_600
 
 
-class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseSSL(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Base of all estimators. A method gives a signature, a docstring and an objective.
 
     A subclass must
@@ -54,8 +65,8 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "augment": [callable, None],
         "standardize": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions({"adamw", "adam", "sgd", "lars"}), callable],
         "lr_schedule": [StrOptions({"cosine", "constant", "plateau"}), callable],
@@ -96,7 +107,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             or loader are ``x`` or ``(x, ...)``; an IterableDataset or DataLoader is gone through
             once to be counted and then once an epoch.
         y : Ignored
-            Not used, present by convention.
+            Never trained on. Handed to callbacks that ask for it.
 
         Returns
         -------
@@ -111,12 +122,14 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         _forget(self)
         try:
-            interrupted = self._fit(X)
+            history = self._fit(X, y)
         except BaseException:
             _forget(self)
             raise
-        if interrupted:
+        if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=2)
+        if history.collapse:
+            warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_transform(self, X, y=None, **fit_params):
@@ -140,25 +153,28 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return super().fit_transform(X, y, **fit_params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def _fit(self, X) -> bool:
-        """Fit; tells whether the user has ended it before its time."""
+    def _fit(self, X, y) -> History:
+        """Fit, and return what happened on the way."""
         device = resolve_device(self.device)
-        settings = Settings.of(self, resolve_precision(self.precision, device))
+        autocast = resolve_precision(self.precision, device)
+        name = type(self).__name__
         self._check_relations()
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        order, views, held_out_views, split, prepare = (
-            int(word) for word in np.random.SeedSequence(seed).generate_state(5)
+        order, views, held_out_views, split, prepare, watched = (
+            int(word) for word in np.random.SeedSequence(seed).generate_state(6)
         )
         with isolated(seed, device):
             # Costs seconds at its first import, which a process that only transforms never pays.
             from ._training import train
 
-            rows = validate_rows(self, X, reset=True, batch_size=settings.batch_size)
+            rows = validate_rows(
+                self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
+            )
             rows.view_as(self._sample_shape(rows.sample_shape))
             if isinstance(rows, Rows):
                 rows = rows.to(device)
             trained_on, held_out = self._split(rows, split)
-            statistics = measure(rows, held_out, settings.name)
+            statistics = measure(rows, held_out, name)
             if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
                 raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
             standardize = statistics.layer(self.standardize)
@@ -167,6 +183,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if augment is None:
                 augment = default_augment(rows.sample_shape)
             data = TrainingData(rows, trained_on, standardize, augment, 0, device)
+            settings = Settings.of(self, autocast, len(data))
             objective = self._make_objective(encoder, data)
             data.n_views = objective.n_views
             features = objective.features
@@ -176,17 +193,22 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             lay_out(objective.to(device), len(rows.sample_shape) + 1)
             standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
-            history = train(objective, data, held_out, settings, (order, views, held_out_views))
-        self._row_bytes = row_bytes
-        self.encoder_ = nn.Sequential(
-            OrderedDict(standardize=standardize.cpu(), features=features.cpu())
-        ).eval()
-        self.loss_curve_ = history.loss_curve
-        if held_out is not None:
-            self.validation_loss_curve_ = history.validation_loss_curve
-        self.n_iter_ = len(history.loss_curve)
-        self._publish(objective)
-        return history.interrupted
+            whole = nn.Sequential(OrderedDict(standardize=standardize, features=features))
+
+            def fitted(history: History) -> dict:
+                copied = copy_module(whole).cpu().eval()
+                return {"_row_bytes": row_bytes, "encoder_": copied, **_curves(history)}
+
+            tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
+            seeds = (order, views, held_out_views, watched)
+            history = train(objective, data, held_out, settings, seeds, tasks)
+            self._row_bytes = row_bytes
+            self.encoder_ = whole.cpu().eval()
+            for name, curve in _curves(history).items():
+                setattr(self, name, curve)
+            self._publish(objective)
+            tasks.end()
+        return history
 
     def transform(self, X):
         """Return the encoder's features of X.
@@ -204,7 +226,7 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         device = resolve_device(self.device)
         check_order(X)
-        rows = validate_rows(self, X, reset=False, batch_size=int(self.batch_size))
+        rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
         rows.view_as(self._sample_shape(rows.sample_shape))
         return encode(
             self.encoder_,
@@ -297,6 +319,18 @@ class BaseSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.encoder is None:
             return build_features(default_encoder(shape, int(self.embedding_dim or 128)), shape)
         return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+
+
+def _curves(history: History) -> dict:
+    """Return what is told of the way, as fitted attributes."""
+    found = {
+        "loss_curve_": list(history.loss_curve),
+        "embedding_rank_curve_": list(history.rank_curve),
+        "n_iter_": len(history.loss_curve),
+    }
+    if history.validation_loss_curve:
+        found["validation_loss_curve_"] = list(history.validation_loss_curve)
+    return found
 
 
 def _forget(estimator: BaseEstimator) -> None:

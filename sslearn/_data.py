@@ -18,10 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from ._isolation import default_generator_kept
 
-__all__ = ["Rows", "Stream", "as_layout", "chunk_rows", "lay_out", "memory_format"]
+__all__ = ["Rows", "Stream", "as_layout", "chunk_rows", "lay_out", "memory_format", "sample_rows"]
 
 # What a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
+# A sample of rows that is kept while an estimator is fitted: as many as say enough of all of
+# them, but of large images no more than fit here.
+_SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
 
@@ -51,6 +54,12 @@ def lay_out(module: nn.Module, n_dims: int) -> None:
 def chunk_rows(sample_shape: tuple[int, ...], itemsize: int = 8) -> int:
     """Return how many rows a pass over all rows reads at a time."""
     return max(1, _CHUNK_BYTES // (itemsize * int(np.prod(sample_shape))))
+
+
+def sample_rows(sample_shape: tuple[int, ...], itemsize: int = 4) -> int:
+    """Return how many rows a sample that is kept in memory has, at most."""
+    fit = _SAMPLE_BYTES // (itemsize * int(np.prod(sample_shape)))
+    return max(2, min(_SAMPLE_ROWS, fit))
 
 
 def _view(array: np.ndarray) -> torch.Tensor | None:
@@ -218,6 +227,7 @@ class Stream:
         self.item_shape = self.sample_shape = tuple(as_batch(first_of(first)).shape[1:])
         self.n_rows: int | None = None
         self.n_batches: int | None = None
+        self.head: torch.Tensor | None = None
 
     def view_as(self, sample_shape: tuple[int, ...]) -> None:
         """Give rows in another shape from now on."""
@@ -243,8 +253,9 @@ class Stream:
             if len(batch):
                 yield batch.reshape(len(batch), *self.sample_shape)
 
-    def count(self, sizes: list[int]) -> None:
-        """Take note of the sizes of all batches, seen in the first pass."""
+    def count(self, sizes: list[int], head: torch.Tensor) -> None:
+        """Take note of the sizes of all batches and of the first rows, seen in the first pass."""
+        self.head = head
         self.n_rows = sum(sizes)
         self.n_batches = sum(self._kept(size, sizes[0]) for size in sizes)
         if self.n_rows > 1 and not self.n_batches:

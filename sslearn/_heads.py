@@ -2,45 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Integral
 
 from torch import nn
 
-from ._build import build_module, probe
+from ._build import Features, build_module, probe
+from ._sklearn import Interval
 
-__all__ = ["make_head", "mlp_head"]
+__all__ = ["HEAD", "WIDTH", "make_head", "mlp_head"]
+
+# Constraints of parameters that are a head, or the width of one of its layers.
+HEAD = [callable, None]
+WIDTH = [Interval(Integral, 1, None, closed="left")]
 
 
-def mlp_head(width: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
-    """Linear, batch norm, ReLU, linear: (n, `width`) to (n, `out_dim`).
+def mlp_head(width: int, widths: Sequence[int], *, norm_output: bool = False) -> nn.Sequential:
+    """Linear layers of `widths`, with batch norm and ReLU between them: (n, `width`) to (n, d).
 
-    The first linear layer has no bias, since the batch norm behind it takes any bias away.
+    A linear layer before a batch norm has no bias, since that takes any bias away.
+
+    Parameters
+    ----------
+    width : int
+        Features that come in.
+    widths : sequence of int
+        Output of each layer; the last is d.
+    norm_output : bool
+        Put a batch norm behind the last layer too, without a scale and shift of its own.
     """
-    return nn.Sequential(
-        nn.Linear(width, hidden_dim, bias=False),
-        nn.BatchNorm1d(hidden_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, out_dim),
-    )
+    *hidden, out = (int(w) for w in widths)
+    layers: list[nn.Module] = []
+    for hidden_dim in hidden:
+        layers += [
+            nn.Linear(width, hidden_dim, bias=False),
+            nn.BatchNorm1d(hidden_dim),
+            nn.ReLU(inplace=True),
+        ]
+        width = hidden_dim
+    layers.append(nn.Linear(width, out, bias=not norm_output))
+    if norm_output:
+        layers.append(nn.BatchNorm1d(out, affine=False))
+    return nn.Sequential(*layers)
 
 
 def make_head(
-    head: nn.Module | Callable[[int], nn.Module] | None,
+    given: nn.Module | Callable[[int], nn.Module] | None,
     width: int,
-    hidden_dim: int,
-    out_dim: int,
+    widths: Sequence[int],
     *,
     name: str,
-) -> nn.Module:
+    norm_output: bool = False,
+    out: int | None = None,
+) -> Features:
     """Return the caller's head (a copy, or made for `width`), or an :func:`mlp_head` for None.
+
+    Parameters
+    ----------
+    given : nn.Module, callable or None
+        The parameter `name` of the estimator.
+    width : int
+        Features that come in.
+    widths, norm_output
+        Of the head that None stands for.
+    out : int or None
+        What the head must give; None: anything.
+
+    Returns
+    -------
+    Features
+        The head; ``.width`` is that of its output.
 
     Raises
     ------
     ValueError
-        When the caller's head does not take rows of `width` features.
+        When the caller's head does not take rows of `width` features, or gives another width.
     """
-    if head is None:
-        return mlp_head(width, hidden_dim, out_dim)
-    made = build_module(head, width, name=name)
-    probe(made, (width,), name=name)
-    return made
+    if given is None:
+        return Features(mlp_head(width, widths, norm_output=norm_output), int(widths[-1]))
+    made = build_module(given, width, name=name)
+    found = probe(made, (width,), name=name)[0].numel()
+    if out is not None and found != out:
+        raise ValueError(
+            f"The '{name}' parameter must map rows of {width} features to rows of {out}. Got "
+            f"{found} features from {type(made).__name__}."
+        )
+    return Features(made, found)

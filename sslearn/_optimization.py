@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["LARS", "LearningRate", "make_optimizer", "parameter_groups"]
+__all__ = ["LARS", "LearningRate", "automatic_rate", "make_optimizer", "parameter_groups"]
 
 
 class LARS(Optimizer):
@@ -130,6 +130,20 @@ def make_optimizer(
     if optimizer == "adam":
         return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, fused=fused)
+
+
+def automatic_rate(optimizer: str | Callable, n_steps: int, batch_size: int) -> float:
+    """Return the learning rate that ``learning_rate="auto"`` stands for.
+
+    Adam moves a weight by about the learning rate in a step, whatever the gradient, so that few
+    steps must be long ones for a weight to get anywhere: their sum is kept, between the rate from
+    which small networks suffer and the usual one. SGD and LARS have their papers' rates.
+    """
+    if optimizer == "sgd":
+        return 0.1
+    if optimizer == "lars":
+        return 0.3 * batch_size / 256
+    return min(1e-2, max(1e-3, 10 / n_steps))
 
 
 class LearningRate:

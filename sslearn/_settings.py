@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["PRECISIONS", "Settings", "check_trainer_params", "resolve_precision"]
+__all__ = [
+    "PRECISIONS",
+    "Settings",
+    "check_trainer_params",
+    "resolve_batch_size",
+    "resolve_precision",
+]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# The least and the most rows of a step that "auto" stands for.
+_BATCH_SIZES = 32, 256
 
 # What a Trainer is told by the estimator's own parameters, and by which.
 _OWNED = {
@@ -36,6 +46,8 @@ class Settings:
 
     Attributes
     ----------
+    learning_rate : float or None
+        None: one that suits the number of steps.
     autocast : torch.dtype or None
         Of the forward pass; None: float32.
     name : str
@@ -44,7 +56,7 @@ class Settings:
 
     max_epochs: int
     batch_size: int
-    learning_rate: float
+    learning_rate: float | None
     weight_decay: float
     optimizer: Any
     lr_schedule: Any
@@ -56,12 +68,14 @@ class Settings:
     name: str
 
     @classmethod
-    def of(cls, estimator, autocast: torch.dtype | None) -> Settings:
+    def of(cls, estimator, autocast: torch.dtype | None, n_rows: int) -> Settings:
+        """Read them off an estimator that is fitted on `n_rows` rows."""
+        rate = estimator.learning_rate
         patience = estimator.n_iter_no_change
         return cls(
             max_epochs=int(estimator.max_epochs),
-            batch_size=int(estimator.batch_size),
-            learning_rate=float(estimator.learning_rate),
+            batch_size=resolve_batch_size(estimator.batch_size, n_rows),
+            learning_rate=None if rate == "auto" else float(rate),
             weight_decay=float(estimator.weight_decay),
             optimizer=estimator.optimizer,
             lr_schedule=estimator.lr_schedule,
@@ -72,6 +86,20 @@ class Settings:
             verbose=int(estimator.verbose),
             name=type(estimator).__name__,
         )
+
+
+def resolve_batch_size(batch_size: int | str, n_rows: int | None = None) -> int:
+    """Return the rows of a step; "auto" makes eight steps or more of few rows.
+
+    Fewer than eight steps an epoch, and a hundred epochs are too few to learn from; and the last
+    rows, too few for a batch, would be a large part of all.
+    """
+    if batch_size != "auto":
+        return int(batch_size)
+    if n_rows is None:
+        return _BATCH_SIZES[1]
+    smallest, largest = _BATCH_SIZES
+    return min(largest, max(smallest, 2 ** int(math.log2(max(n_rows // 8, 1)))))
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import nn
 
 from ._base import BaseSSL
-from ._heads import make_head
+from ._heads import HEAD, WIDTH, make_head
 from ._losses import nt_xent
 from ._objective import Objective, jointly
 from ._sklearn import Interval
@@ -69,11 +69,13 @@ class SimCLR(BaseSSL):
         and volumes divided by 255).
     max_epochs : int, default=100
         Passes over the rows.
-    batch_size : int, default=256
+    batch_size : int or "auto", default="auto"
         Rows in a step, which gives ``2 * batch_size - 2`` negatives. More rows than that and a
-        last short batch is dropped; fewer rows make one batch.
-    learning_rate : float, default=1e-3
-        Highest learning rate of the schedule.
+        last short batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows,
+        as a power of two between 32 and 256.
+    learning_rate : float or "auto", default="auto"
+        Highest learning rate of the schedule. "auto" is 10 divided by the number of steps, at
+        least 1e-3 and at most 1e-2; 0.1 for "sgd" and 0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
@@ -151,9 +153,9 @@ class SimCLR(BaseSSL):
 
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
-        "projection_dim": [Interval(Integral, 1, None, closed="left")],
-        "projection_hidden_dim": [Interval(Integral, 1, None, closed="left")],
-        "projector": [callable, None],
+        "projection_dim": WIDTH,
+        "projection_hidden_dim": WIDTH,
+        "projector": HEAD,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
@@ -169,8 +171,8 @@ class SimCLR(BaseSSL):
         augment=None,
         standardize=True,
         max_epochs=100,
-        batch_size=256,
-        learning_rate=1e-3,
+        batch_size="auto",
+        learning_rate="auto",
         weight_decay=1e-4,
         optimizer="adamw",
         lr_schedule="cosine",
@@ -207,11 +209,6 @@ class SimCLR(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        projector = make_head(
-            self.projector,
-            encoder.width,
-            self.projection_hidden_dim,
-            self.projection_dim,
-            name="projector",
-        )
+        widths = (self.projection_hidden_dim, self.projection_dim)
+        projector = make_head(self.projector, encoder.width, widths, name="projector")
         return _SimCLRObjective(encoder, projector, self.temperature)

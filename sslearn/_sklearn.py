@@ -1,7 +1,38 @@
 """scikit-learn's private names, imported once: a change of theirs is mended in one place."""
 
+from __future__ import annotations
+
+import sklearn
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 
-__all__ = ["Interval", "StrOptions", "check_feature_names", "fit_context"]
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn below 1.9
+
+    class _NoCallbacks:
+        """A callback context that has nobody to call."""
+
+        def subcontext(self, **kwargs) -> _NoCallbacks:
+            return self
+
+        def call_on_fit_task_begin(self, **kwargs) -> _NoCallbacks:
+            return self
+
+        def call_on_fit_task_end(self, **kwargs) -> bool:
+            return False
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        def set_callbacks(self, *callbacks):
+            """Not there with this version of scikit-learn."""
+            raise ImportError(
+                "set_callbacks needs scikit-learn 1.9 or newer, which has callbacks. Found "
+                f"scikit-learn {sklearn.__version__}."
+            )
+
+        def _init_callback_context(self, **kwargs) -> _NoCallbacks:
+            return _NoCallbacks()
+
+
+__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "check_feature_names", "fit_context"]

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ._collapse import RankCurve
 from ._data import Rows, Stream
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
-from ._optimization import LearningRate
+from ._optimization import LearningRate, automatic_rate
 from ._settings import Settings
 from ._training_data import TrainingData
 
-__all__ = ["Diverged", "History", "Interrupted", "Patience", "Steps"]
+__all__ = ["Diverged", "EpochListener", "History", "Interrupted", "Patience", "Steps"]
 
 _CHUNK_SECONDS = 0.25
 _MAX_CHUNK = 4096
@@ -30,7 +31,20 @@ class History:
 
     loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
+    rank_curve: list[tuple[int, float, float]] = field(default_factory=list)
     interrupted: bool = False
+    collapse: str | None = None
+
+
+class EpochListener:
+    """Is told when an epoch begins and ends."""
+
+    def begin_epoch(self) -> None:
+        """Hear that an epoch begins."""
+
+    def end_epoch(self, history: History) -> bool:
+        """Hear that an epoch has ended; True ends the training."""
+        return False
 
 
 class Interrupted(Exception):
@@ -82,8 +96,11 @@ class Steps:
         What is trained on.
     held_out : Tensor or None
         Rows whose loss is taken after each epoch.
-    seeds : sequence of three ints
-        Of the order of the rows, of the views, of the views of held-out rows.
+    seeds : sequence of four ints
+        Of the order of the rows, of the views, of the views of held-out rows, of the sample that
+        is watched for collapse.
+    listener : EpochListener
+        Told when an epoch begins and ends.
     """
 
     def __init__(
@@ -92,20 +109,26 @@ class Steps:
         data: TrainingData,
         held_out: torch.Tensor | None,
         settings: Settings,
-        seeds: tuple[int, int, int],
+        seeds: tuple[int, int, int, int],
         stop: StopOnInterrupt,
+        listener: EpochListener,
     ) -> None:
         self.objective = objective
         self.data = data
         self.held_out = held_out
         self.settings = settings
         self.stop = stop
+        self.listener = listener
         self.order = torch.Generator().manual_seed(seeds[0])
         self.views = torch.Generator(data.device).manual_seed(seeds[1])
         self.held_out_seed = seeds[2]
-        self.history = History()
+        self.watch = RankCurve(objective, data, seeds[3])
+        self.history = History(rank_curve=self.watch.points)
         self.patience = Patience(settings.n_iter_no_change)
         self.can_move = [p for p in objective.parameters() if p.requires_grad]
+        self.learning_rate = settings.learning_rate or automatic_rate(
+            settings.optimizer, self.batches_per_epoch * settings.max_epochs, self.batch_size
+        )
         self.phase: int | None = None
         self.step = 0
         self.n_steps = 0
@@ -140,6 +163,8 @@ class Steps:
         until it lasts about a quarter of a second, which changes when the loss is looked at and
         nothing else.
         """
+        if self.epoch <= self.settings.max_epochs:
+            self.listener.begin_epoch()
         for phase in range(len(self.objective.phases)):
             if isinstance(self.data.rows, Stream):
                 found = 0
@@ -269,12 +294,23 @@ class Steps:
         raise Diverged(
             f"The loss of {settings.name} became {'nan' if math.isnan(loss) else 'infinite'} in "
             f"epoch {self.epoch} of {settings.max_epochs}. Lower learning_rate (it is "
-            f"{settings.learning_rate:g}) or raise warmup_fraction (it is "
+            f"{self.learning_rate:g}) or raise warmup_fraction (it is "
             f"{settings.warmup_fraction:g}); if X holds extreme values, scale it first."
         )
 
+    def _collapse_message(self) -> str:
+        settings = self.settings
+        (_, before, _), *_, (epoch, rank, spread) = self.history.rank_curve
+        return (
+            f"The representation of {settings.name} has collapsed: after epoch {epoch} the "
+            f"features of all rows are nearly alike (effective rank {rank:.1f}, {before:.1f} "
+            f"before training; standard deviation {spread:.2g} at unit length). Lower "
+            f"learning_rate (it is {self.learning_rate:g}) or raise warmup_fraction (it is "
+            f"{settings.warmup_fraction:g}); embedding_rank_curve_ shows when it happened."
+        )
+
     def end_epoch(self) -> bool:
-        """Record the losses of an epoch; True when the validation loss says it is time to stop."""
+        """Record the losses of an epoch; True when it is time to stop."""
         settings, history = self.settings, self.history
         # A callback may ask for passes of its own after the last epoch (weight averaging does).
         if not self._count or len(history.loss_curve) >= settings.max_epochs:
@@ -298,9 +334,27 @@ class Steps:
             text = f"[{settings.name}] epoch {len(history.loss_curve)} of {settings.max_epochs}"
             text += f", loss {loss:.4f}"
             print(text if validation is None else f"{text}, validation loss {validation:.4f}")
+        self.watch.end_epoch(len(history.loss_curve))
         if self.stop.requested:
             raise Interrupted
-        return self.patience.update(watched, self.objective)
+        patient = not self.patience.update(watched, self.objective)
+        return self.listener.end_epoch(history) or not patient
+
+    def end(self) -> History:
+        """Finish with the weights that are kept: the best ones, where there was patience."""
+        objective, history = self.objective, self.history
+        self.patience.restore(objective)
+        for parameter in self.can_move:
+            parameter.requires_grad_(True)
+        objective.zero_grad(set_to_none=True)
+        # The loss is finite while the last gradient may not have been.
+        if not all(bool(torch.isfinite(p).all()) for p in self.can_move):
+            self.diverged(float("nan"))
+        self.watch.end(len(history.loss_curve))
+        if self.watch.collapsed:
+            history.collapse = self._collapse_message()
+        objective.cpu()
+        return history
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -310,8 +364,9 @@ class Steps:
         generator = torch.Generator(self.data.device).manual_seed(self.held_out_seed)
         self.objective.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.data.device)
-        # Near-equal batches: in a short last one a row would have fewer negatives.
-        n_batches = math.ceil(len(self.held_out) / self.settings.batch_size)
+        # Near-equal batches: in a short last one a row would have fewer negatives, and a single
+        # one no statistics.
+        n_batches = max(1, len(self.held_out) // self.settings.batch_size)
         for index in self.held_out.tensor_split(n_batches):
             with self._autocast():
                 batch = self.data.batch(self.data.rows.take(index), index, generator)

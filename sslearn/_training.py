@@ -20,7 +20,7 @@ from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
 from ._settings import Settings
-from ._steps import History, Interrupted, Steps
+from ._steps import EpochListener, History, Interrupted, Steps
 from ._training_data import TrainingData
 
 __all__ = ["train"]
@@ -60,7 +60,7 @@ class _Module(lightning.LightningModule):
         self.optimizer = make_optimizer(
             steps.settings.optimizer,
             groups,
-            steps.settings.learning_rate,
+            steps.learning_rate,
             # The gradient scaler clips unscaled gradients, which fused steps do themselves.
             fused=steps.settings.autocast != torch.float16,
         )
@@ -120,7 +120,8 @@ def train(
     data: TrainingData,
     held_out: torch.Tensor | None,
     settings: Settings,
-    seeds: tuple[int, int, int],
+    seeds: tuple[int, int, int, int],
+    listener: EpochListener | None = None,
 ) -> History:
     """Train an objective in place, from its first step to the last, and leave it on the CPU.
 
@@ -134,7 +135,7 @@ def train(
         Numbers of rows whose loss is taken after each epoch.
     settings : Settings
         The parameters all estimators share.
-    seeds : tuple of three ints
+    seeds, listener
         See :class:`Steps`.
 
     Raises
@@ -145,7 +146,7 @@ def train(
         On Ctrl-C before the first epoch has ended, and always on a second one.
     """
     with StopOnInterrupt() as stop:
-        steps = Steps(objective, data, held_out, settings, seeds, stop)
+        steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
         fast = not settings.trainer_params and settings.autocast != torch.float16
         module = (_FastModule if fast else _StandardModule)(objective, steps)
         loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
@@ -161,20 +162,12 @@ def train(
             if stop.requested:  # the second Ctrl-C; Lightning makes it sys.exit(1)
                 raise KeyboardInterrupt from None
             raise
-    steps.patience.restore(objective)
-    for parameter in steps.can_move:
-        parameter.requires_grad_(True)
-    objective.zero_grad(set_to_none=True)
     if not steps.history.loss_curve:
         raise ValueError(
             f"{settings.name} made no step: trainer_params={settings.trainer_params!r} ends "
             "training before the first batch."
         )
-    # The loss is finite while the last gradient may not have been.
-    if not all(bool(torch.isfinite(p).all()) for p in steps.can_move):
-        steps.diverged(float("nan"))
-    objective.cpu()
-    return steps.history
+    return steps.end()
 
 
 def _trainer_params(settings: Settings, device: torch.device) -> dict:

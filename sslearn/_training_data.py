@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ._data import Rows, Stream, as_layout, chunk_rows
+from ._data import Rows, Stream, as_layout, chunk_rows, sample_rows
 from ._objective import Batch
 from ._standardize import Standardize, Statistics, check_finite
 
@@ -21,12 +21,15 @@ def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> St
     """
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
-        sizes = []
+        sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in rows.slices():
             check_finite(batch, name)
             statistics.update(batch)
             sizes.append(len(batch))
-        rows.count(sizes)
+            if lacking > 0:
+                head.append(batch[:lacking].clone())
+                lacking -= len(batch)
+        rows.count(sizes, torch.cat(head))
         return statistics
     trained_on = None
     if held_out is not None:
@@ -126,6 +129,8 @@ class TrainingData:
         Of a stream, the first ones. `generator` is on the CPU.
         """
         if isinstance(self.rows, Stream):
+            if self.rows.head is not None and n <= len(self.rows.head):
+                return self.clean(self.rows.head[:n])
             parts: list[torch.Tensor] = []
             for part in self.rows.slices():
                 parts.append(part[: n - sum(map(len, parts))])

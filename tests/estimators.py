@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sslearn import SimCLR
+from sslearn import BYOL, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
 
-ESTIMATORS = {"SimCLR": SimCLR}
+ESTIMATORS = {cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo)}
 
 # One small shape for each kind of input.
 SHAPES = {

@@ -26,10 +26,30 @@ def test_copy_of_a_module_that_refuses_deepcopy():
 
 def test_a_module_is_not_taken_for_a_callable():
     assert isinstance(build_module(nn.Sequential(), 3, name="projector"), nn.Sequential)
-    assert isinstance(make_head(nn.Sequential(), 3, 4, 5, name="projector"), nn.Sequential)
-    assert len(make_head(nn.Sequential(), 3, 4, 5, name="projector")) == 0
-    assert make_head(None, 3, 4, 5, name="projector")(torch.zeros(2, 3)).shape == (2, 5)
-    assert mlp_head(3, 4, 5)[0].bias is None
+    empty = make_head(nn.Sequential(), 3, (4, 5), name="projector")
+    assert len(empty.module) == 0
+    assert empty.width == 3
+    head = make_head(None, 3, (4, 5), name="projector")
+    assert head(torch.zeros(2, 3)).shape == (2, 5)
+    assert head.width == 5
+    assert mlp_head(3, (4, 5))[0].bias is None
+
+
+def test_layers_of_a_head():
+    kinds = [type(layer).__name__ for layer in mlp_head(3, (4, 6, 5), norm_output=True)]
+    block = ["Linear", "BatchNorm1d", "ReLU"]
+    assert kinds == [*block, *block, "Linear", "BatchNorm1d"]
+    assert mlp_head(3, (4, 6, 5), norm_output=True)[-1].weight is None
+    assert [type(layer).__name__ for layer in mlp_head(3, (5,))] == ["Linear"]
+
+
+def test_a_head_of_the_wrong_width():
+    with pytest.raises(
+        ValueError, match="'predictor' parameter must map rows of 4 .* rows of 4.*7"
+    ):
+        make_head(nn.Linear(4, 7), 4, (9, 4), name="predictor", out=4)
+    with pytest.raises(ValueError, match=r"'predictor' parameter does not fit.*\(1, 4\)"):
+        make_head(nn.Linear(3, 4), 4, (9, 4), name="predictor", out=4)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslearn._losses import nt_xent
+from sslearn._losses import barlow_twins, info_nce, negative_cosine, nt_xent, vicreg
 
 
 def slow_nt_xent(z1, z2, temperature):
@@ -106,6 +106,183 @@ def test_nt_xent_refuses_temperatures(temperature):
         nt_xent(torch.eye(2), torch.eye(2), temperature)
 
 
-def test_nt_xent_refuses_shapes():
-    with pytest.raises(ValueError, match=r"\(2, 2\) and \(3, 3\)"):
-        nt_xent(torch.eye(2), torch.eye(3))
+def slow_negative_cosine(p, z):
+    cosines = [
+        float(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b))
+        for a, b in zip(np.asarray(p), np.asarray(z), strict=True)
+    ]
+    return -sum(cosines) / len(cosines)
+
+
+def slow_barlow_twins(z1, z2, weight=0.005):
+    """Equation 1 of the paper, entry by entry."""
+    z1, z2 = np.asarray(z1), np.asarray(z2)
+    z1, z2 = z1 - z1.mean(0), z2 - z2.mean(0)
+    total = 0.0
+    for i in range(z1.shape[1]):
+        for j in range(z1.shape[1]):
+            length = math.sqrt((z1[:, i] ** 2).sum()) * math.sqrt((z2[:, j] ** 2).sum())
+            c = float((z1[:, i] * z2[:, j]).sum()) / length
+            total += (1 - c) ** 2 if i == j else weight * c**2
+    return total
+
+
+def slow_vicreg(z1, z2, *weights):
+    """Equation 6 of the paper with the means of the authors' code, entry by entry."""
+    z1, z2 = np.asarray(z1), np.asarray(z2)
+    n, d = z1.shape
+    invariance = sum((a - b) ** 2 for a, b in zip(z1.ravel(), z2.ravel(), strict=True)) / (n * d)
+    variance = covariance = 0.0
+    for z in (z1, z2):
+        c = np.cov(z, rowvar=False).reshape(d, d)
+        for j in range(d):
+            variance += max(0.0, 1 - math.sqrt(c[j, j] + 1e-4)) / (2 * d)
+            covariance += sum(c[i, j] ** 2 for i in range(d) if i != j) / d
+    terms = (invariance, variance, covariance)
+    return sum(w * term for w, term in zip(weights or (25.0, 25.0, 1.0), terms, strict=True))
+
+
+def slow_info_nce(queries, keys, negatives, temperature, excluded=None):
+    total = 0.0
+    for i, (query, key) in enumerate(zip(queries.numpy(), keys.numpy(), strict=True)):
+        query, key = query / np.linalg.norm(query), key / np.linalg.norm(key)
+        logits = [query @ key / temperature]
+        for j, negative in enumerate(negatives.numpy()):
+            if excluded is None or not excluded[i, j]:
+                logits.append(query @ negative / temperature)
+        top = max(logits)
+        total += top + math.log(sum(math.exp(v - top) for v in logits)) - logits[0]
+    return total / len(queries)
+
+
+TWINS = {
+    "negative_cosine": (negative_cosine, slow_negative_cosine),
+    "barlow_twins": (barlow_twins, slow_barlow_twins),
+    "vicreg": (vicreg, slow_vicreg),
+}
+every_loss = pytest.mark.parametrize("name", ["nt_xent", *TWINS])
+
+
+def _loss(name):
+    return nt_xent if name == "nt_xent" else TWINS[name][0]
+
+
+@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 5), (16, 4), (40, 33)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 1e-4)]
+)
+def test_losses_equal_their_slow_twins(name, n, d, dtype, rtol):
+    loss, slow = TWINS[name]
+    generator = torch.Generator().manual_seed(n * 100 + d)
+    z1, z2 = (torch.randn(n, d, generator=generator).to(dtype) for _ in range(2))
+    found = loss(z1, z2)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert float(found) == pytest.approx(slow(z1.double(), z2.double()), rel=rtol, abs=rtol)
+
+
+def test_weights_of_the_terms():
+    torch.manual_seed(0)
+    z1, z2 = (torch.randn(9, 5, dtype=torch.float64) for _ in range(2))
+    assert float(barlow_twins(z1, z2, 0.3)) == pytest.approx(slow_barlow_twins(z1, z2, 0.3))
+    for weights in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (2.0, 3.0, 4.0)):
+        found = float(vicreg(z1 / 2, z2 / 3, *weights))
+        assert found == pytest.approx(slow_vicreg(z1 / 2, z2 / 3, *weights))
+
+
+def test_negative_cosine_known_values():
+    z = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert float(negative_cosine(z, 3 * z)) == -1
+    assert float(negative_cosine(z, z.flip(0))) == 0
+    assert float(negative_cosine(z, -z)) == 1
+
+
+def test_barlow_twins_known_values():
+    # Two decorrelated dimensions, the same in both views: C is the identity.
+    z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert float(barlow_twins(z, z)) == pytest.approx(0, abs=1e-12)
+    # Both dimensions the same: every entry of C is 1.
+    same = z[:, :1].repeat(1, 2)
+    assert float(barlow_twins(same, same, 0.5)) == pytest.approx(2 * 0.5, rel=1e-6)
+    assert float(barlow_twins(z, -z)) == pytest.approx(2 * 4, rel=1e-6)
+
+
+def test_barlow_twins_does_not_see_scale_or_offset():
+    torch.manual_seed(0)
+    z = torch.randn(32, 6)
+    expected = float(barlow_twins(z, z))
+    assert float(barlow_twins(z, 10 * z)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    assert float(barlow_twins(z, 1e-3 * z + 5)) == pytest.approx(expected, rel=1e-2, abs=1e-6)
+    other = torch.randn(32, 6)
+    expected = float(barlow_twins(z, other))
+    assert float(barlow_twins(z, 10 * other)) == pytest.approx(expected, rel=1e-5)
+    assert float(barlow_twins(other, z)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_vicreg_known_values():
+    z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert float(vicreg(z, z)) == 0  # it agrees, varies by more than 1 and is decorrelated
+    assert float(vicreg(torch.zeros(4, 3), torch.zeros(4, 3))) == pytest.approx(25 * 0.99)
+    assert float(vicreg(z, z + 1)) == pytest.approx(25)  # only the invariance sees an offset
+    torch.manual_seed(0)
+    z1, z2 = torch.randn(8, 5), torch.randn(8, 5)
+    order = torch.randperm(8)
+    assert float(vicreg(z1[order], z2[order])) == pytest.approx(float(vicreg(z1, z2)), rel=1e-5)
+    assert float(vicreg(z2, z1)) == pytest.approx(float(vicreg(z1, z2)), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
+def test_info_nce_equals_its_slow_twin(temperature):
+    torch.manual_seed(0)
+    queries, keys = (torch.randn(6, 8, dtype=torch.float64) for _ in range(2))
+    negatives = nn.functional.normalize(torch.randn(11, 8, dtype=torch.float64), dim=1)
+    excluded = torch.rand(6, 11) < 0.3
+    for mask in (None, excluded):
+        found = float(info_nce(queries, keys, negatives, temperature, mask))
+        assert found == pytest.approx(slow_info_nce(queries, keys, negatives, temperature, mask))
+    # Everything excluded: nothing to tell the key from.
+    assert float(info_nce(queries, keys, negatives, 0.2, torch.ones(6, 11).bool())) == 0
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        info_nce(queries, keys, negatives, 0.0)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_in_half_precision(name, dtype):
+    torch.manual_seed(0)
+    # As large as float16 gets after a head, where a sum of squares no longer fits into it.
+    z1, z2 = ((100 * torch.randn(64, 32)).to(dtype).requires_grad_() for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = _loss(name)(z1, z2)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert torch.isfinite(z1.grad).all()
+    exact = _loss(name)(z1.detach().double(), z2.detach().double())
+    assert float(loss.detach()) == pytest.approx(float(exact), rel=1e-3)
+
+
+@every_loss
+@pytest.mark.parametrize("n", [1, 4])
+def test_losses_of_constant_and_zero_rows_are_finite(name, n):
+    for value in (0.0, 3.0):
+        z1 = torch.full((n, 3), value, requires_grad=True)
+        loss = _loss(name)(z1, torch.full((n, 3), value))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(z1.grad).all()
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_gradients(name):
+    torch.manual_seed(0)
+    z1, z2 = (torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(TWINS[name][0], (z1, z2))
+
+
+@every_loss
+def test_losses_refuse_shapes(name):
+    with pytest.raises(ValueError, match=rf"{name} needs .*\(2, 2\) and \(3, 3\)"):
+        _loss(name)(torch.eye(2), torch.eye(3))
+    with pytest.raises(ValueError, match=r"\(3,\) and \(3,\)"):
+        _loss(name)(torch.ones(3), torch.ones(3))

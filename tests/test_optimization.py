@@ -1,11 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from estimators import rows, small
 from torch import nn
 
-from sslearn._optimization import LARS, LearningRate, make_optimizer, parameter_groups
+from sslearn._optimization import (
+    LARS,
+    LearningRate,
+    automatic_rate,
+    make_optimizer,
+    parameter_groups,
+)
+from sslearn._settings import resolve_batch_size
 
 
 def _module():
@@ -120,3 +128,39 @@ def test_plateau_lowers_the_rate():
         rate.set(step)
         rate.end_epoch(1.0, step)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+
+
+def test_the_automatic_rate_follows_the_number_of_steps():
+    assert automatic_rate("adamw", 10, 128) == 1e-2
+    assert automatic_rate("adam", 2000, 128) == pytest.approx(5e-3)
+    assert automatic_rate(torch.optim.AdamW, 10**6, 128) == 1e-3
+    assert automatic_rate("sgd", 2000, 128) == 0.1
+    assert automatic_rate("lars", 2000, 128) == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [
+        (2, 32),
+        (150, 32),
+        (600, 64),
+        (1257, 128),
+        (2047, 128),
+        (2048, 256),
+        (10**6, 256),
+        (None, 256),
+    ],
+)
+def test_the_automatic_batch_size_follows_the_number_of_rows(n_rows, expected):
+    assert resolve_batch_size("auto", n_rows) == expected
+    assert resolve_batch_size(np.int64(7), n_rows) == 7
+
+
+def test_automatic_settings_are_those_they_stand_for():
+    X = rows("table", n=300)
+    auto = small("SimCLR", batch_size="auto", learning_rate="auto", max_epochs=30).fit(X)
+    named = small("SimCLR", batch_size=32, learning_rate=10 / (9 * 30), max_epochs=30).fit(X)
+    assert auto.loss_curve_ != named.loss_curve_  # 0.037 is cut to 0.01
+    named.set_params(learning_rate=0.01).fit(X)
+    assert auto.loss_curve_ == named.loss_curve_
+    assert auto.get_params()["batch_size"] == auto.get_params()["learning_rate"] == "auto"

@@ -56,8 +56,8 @@ def default_encoder(sample_shape: Sequence[int], embedding_dim: int = 128) -> nn
         stem = "strided"
     elif n_dims == 2 and size > 64:
         stem, n_stages = "strided", 4
-    elif n_dims == 2 and size > 16:
-        width, n_stages = 16, 4
+    elif n_dims == 2:
+        width, n_stages = 16, 3 if size <= 16 else 4
     elif n_dims == 3 and size > 16:
         stem, width = "strided", 16
     elif n_dims == 3:

@@ -1,0 +1,154 @@
+"""A collapse of the representation is seen, recorded and said."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from estimators import ESTIMATORS, SHAPES, rows, small
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sslearn import SimSiam
+from sslearn._collapse import RankCurve
+from sslearn._losses import negative_cosine
+from sslearn._objective import Objective, jointly
+from sslearn._simsiam import _SimSiamObjective
+from sslearn.metrics import effective_rank
+
+
+class _WithoutStopGradient(_SimSiamObjective):
+    def loss(self, *views):
+        z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)
+        p1, p2 = jointly(self.predictor, (z1, z2))
+        return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+
+
+class _Collapsing(SimSiam):
+    def _make_objective(self, encoder, data):
+        made = super()._make_objective(encoder, data)
+        return _WithoutStopGradient(made.encoder, made.projector, made.predictor)
+
+
+def _digits():
+    return load_digits().images[:300, None].astype(np.float32)
+
+
+def test_simsiam_without_its_stop_gradient_collapses_and_says_so():
+    model = _Collapsing(max_epochs=15, batch_size=32, learning_rate=3.0, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"_Collapsing has collapsed.*learning_rate \(it"):
+        model.fit(_digits())
+    (_, before, _), *_, (epoch, rank, spread) = model.embedding_rank_curve_
+    assert epoch == 15
+    assert rank < 0.1 * before or spread < 0.1 / math.sqrt(128)
+
+
+def test_simsiam_as_it_is_does_not():
+    model = SimSiam(max_epochs=15, batch_size=32, learning_rate=3e-3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(_digits())
+    (_, before, _), *_, (_, rank, _) = model.embedding_rank_curve_
+    assert rank > before
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_the_curve(name, kind):
+    X = rows(kind, n=40)
+    model = small(name, max_epochs=4).fit(X)
+    epochs = [epoch for epoch, _, _ in model.embedding_rank_curve_]
+    assert epochs[0] == 0
+    assert epochs[-1] == model.n_iter_
+    assert epochs == sorted(set(epochs))
+    features = nn.functional.normalize(torch.from_numpy(model.transform(X)).double()).numpy()
+    _, rank, spread = model.embedding_rank_curve_[-1]
+    assert rank == pytest.approx(effective_rank(features), rel=1e-3)
+    assert spread == pytest.approx(features.std(axis=0).mean(), rel=1e-3)
+
+
+def test_the_last_point_is_of_the_weights_that_are_kept():
+    X = rows("table", n=60)
+    model = small("SimCLR", max_epochs=30, learning_rate=0.3, validation_fraction=0.3)
+    model.set_params(n_iter_no_change=1, standardize=False, random_state=1).fit(X)
+    assert model.n_iter_ < 30
+    epochs = [epoch for epoch, _, _ in model.embedding_rank_curve_]
+    assert epochs[-1] == model.n_iter_
+    assert epochs.count(model.n_iter_) == 1
+
+
+def test_streams_and_large_rows_are_sampled_too():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    X = torch.from_numpy(rows("table", n=300))
+    loader = DataLoader(TensorDataset(X), batch_size=50)
+    model = small("SimCLR").fit(loader)
+    features = nn.functional.normalize(torch.from_numpy(model.transform(X[:256])).double())
+    _, rank, _ = model.embedding_rank_curve_[-1]
+    assert rank == pytest.approx(effective_rank(features.numpy()), rel=1e-3)
+
+
+class _Data:
+    """Stands for the training data: an epoch takes as long as the clock says."""
+
+    sample_shape = (5,)
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def sample(self, n, generator):
+        return self.rows[:n]
+
+
+class _Identity(Objective):
+    def __init__(self):
+        super().__init__(nn.Identity())
+
+
+def test_looking_takes_no_more_than_its_share(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("sslearn._collapse.time.monotonic", lambda: now[0])
+    look = RankCurve.look
+
+    def slow_look(self, epoch):
+        now[0] += 0.1
+        look(self, epoch)
+
+    monkeypatch.setattr(RankCurve, "look", slow_look)
+    torch.manual_seed(0)
+    curve = RankCurve(_Identity(), _Data(torch.randn(50, 5)), 0)
+    for epoch in range(1, 101):
+        now[0] += 0.9
+        curve.end_epoch(epoch)
+    assert [epoch for epoch, _, _ in curve.points] == [0, *range(12, 101, 12)]
+    assert 0.1 * len(curve.points) < 0.011 * now[0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "collapsed"),
+    [
+        (lambda x: x, False),
+        (lambda x: 0 * x + 1, True),
+        (lambda x: 1 + 1e-3 * x, True),
+        (lambda x: x[:, :1] * torch.ones(1, 20), True),
+        (lambda x: x @ torch.diag(torch.arange(20) < 4).float(), False),
+        (lambda x: x * float("nan"), False),  # the loss has its own word for that
+    ],
+)
+def test_what_counts_as_collapsed(trained, collapsed):
+    torch.manual_seed(0)
+    curve = RankCurve(_Identity(), _Data(torch.randn(50, 20)), 0)
+    curve.sample = trained(curve.sample)
+    curve.end(1)
+    # The sample stands for the features here; the rows themselves do differ.
+    curve.sample = torch.randn(50, 20)
+    assert curve.collapsed is collapsed
+
+
+def test_rows_that_are_all_alike_do_not_count():
+    X = np.ones((40, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small("SimSiam").fit(X)
