@@ -70,13 +70,14 @@ class BYOL(BaseSSL):
     projection_dim : int, default=128
         Width of the projections, which the prediction head foretells. Paper: 256.
     projection_hidden_dim : int, default=256
-        Width of the hidden layer of the projection head. Paper: 4096.
+        Width of the two hidden layers of the projection head. Paper: one, of 4096.
     prediction_hidden_dim : int, default=256
         Width of the hidden layer of the prediction head. Paper: 4096.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. An empty ``nn.Sequential()`` is a head too:
-        none. None: linear, batch norm, ReLU, linear.
+        none. None: three linear layers with batch norm and ReLU between, and a batch norm without
+        scale and shift before the first and behind the last.
     predictor : nn.Module or callable, default=None
         A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
         ReLU, linear.
@@ -84,7 +85,7 @@ class BYOL(BaseSSL):
         "cosine" is the squared distance of prediction and target on the unit sphere, 0 to 4. A
         callable takes (predictions, targets), each (n, d), and returns a scalar. Summed over
         both directions.
-    ema_decay : float, default=0.99
+    ema_decay : float, default=0.97
         tau, in [0, 1]: the part of the target that is kept in an update, after each optimizer
         step. Paper: 0.996, for a hundred thousand steps and more.
     ema_schedule : {"cosine", "constant"}, default="cosine"
@@ -100,14 +101,16 @@ class BYOL(BaseSSL):
         training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
         before the views are drawn. With False, rows are only cast to float32 (and uint8 images
         and volumes divided by 255).
-    max_epochs : int, default=100
-        Passes over the rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
+        200 times.
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 10 divided by the number of steps, at
-        least 1e-3 and at most 1e-2; 0.1 for "sgd" and 0.3 * batch_size / 256 for "lars".
+        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
+        by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
+        0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
@@ -148,6 +151,9 @@ class BYOL(BaseSSL):
         Mean loss of each epoch.
     validation_loss_curve_ : list of float
         Loss of the held-out rows after each epoch; only with ``validation_fraction``.
+    embedding_rank_curve_ : list of (int, float, float)
+        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
+        sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
     input_shape_ : tuple of int
@@ -167,10 +173,12 @@ class BYOL(BaseSSL):
     Notes
     -----
     Both views go through each network in one forward pass, so batch statistics are over both; the
-    paper's code makes a pass for each view. The target starts as a copy of the online network, not
-    from another seed. Its weights follow the online ones, its batch norms use the batch before them
-    and keep running statistics of their own, which only a validation loss uses. The update after
-    optimizer step k of K (k from 0) keeps tau_k = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2.
+    paper's code makes a pass for each view. The target starts as a copy of the online network,
+    not from another seed. The paper's projection head has one hidden layer and no batch norm at
+    its ends, which learns more slowly here. The target's weights follow the online ones, its
+    batch norms use the batch before them and keep running statistics of their own, which only a
+    validation loss uses. The update after optimizer step k of K (k from 0) keeps tau_k = 1 - (1 -
+    tau_0) (cos(pi k / K) + 1) / 2.
 
     On the CPU an integer ``random_state`` gives the same bits again,
     for the same number of threads.
@@ -211,12 +219,12 @@ class BYOL(BaseSSL):
         projector=None,
         predictor=None,
         loss="cosine",
-        ema_decay=0.99,
+        ema_decay=0.97,
         ema_schedule="cosine",
         embedding_dim=None,
         augment=None,
         standardize=True,
-        max_epochs=100,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
         weight_decay=1e-4,
@@ -259,8 +267,15 @@ class BYOL(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        widths = (self.projection_hidden_dim, self.projection_dim)
-        projector = make_head(self.projector, encoder.width, widths, name="projector")
+        hidden = self.projection_hidden_dim
+        projector = make_head(
+            self.projector,
+            encoder.width,
+            (hidden, hidden, self.projection_dim),
+            name="projector",
+            norm_input=True,
+            norm_output=True,
+        )
         predictor = make_head(
             self.predictor,
             projector.width,

@@ -39,8 +39,8 @@ class Follower(nn.Module):
         # than the update of a small one.
         pairs = zip(module.parameters(), self.module.parameters(), strict=True)
         moving = [(followed, own) for followed, own in pairs if followed.requires_grad]
-        self._followed = [followed for followed, _ in moving]
-        self._own = [own for _, own in moving]
+        self._followed: list[torch.Tensor] = [followed for followed, _ in moving]
+        self._own: list[torch.Tensor] = [own for _, own in moving]
         self.module.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

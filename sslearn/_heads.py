@@ -17,7 +17,9 @@ HEAD = [callable, None]
 WIDTH = [Interval(Integral, 1, None, closed="left")]
 
 
-def mlp_head(width: int, widths: Sequence[int], *, norm_output: bool = False) -> nn.Sequential:
+def mlp_head(
+    width: int, widths: Sequence[int], *, norm_input: bool = False, norm_output: bool = False
+) -> nn.Sequential:
     """Linear layers of `widths`, with batch norm and ReLU between them: (n, `width`) to (n, d).
 
     A linear layer before a batch norm has no bias, since that takes any bias away.
@@ -28,11 +30,13 @@ def mlp_head(width: int, widths: Sequence[int], *, norm_output: bool = False) ->
         Features that come in.
     widths : sequence of int
         Output of each layer; the last is d.
-    norm_output : bool
-        Put a batch norm behind the last layer too, without a scale and shift of its own.
+    norm_input, norm_output : bool
+        Put a batch norm, without a scale and shift of its own, before the first layer too, or
+        behind the last. Features that are never negative have most of their length in common;
+        where the loss looks at directions alone, it sees little else until that is taken away.
     """
     *hidden, out = (int(w) for w in widths)
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)] if norm_input else []
     for hidden_dim in hidden:
         layers += [
             nn.Linear(width, hidden_dim, bias=False),
@@ -52,8 +56,8 @@ def make_head(
     widths: Sequence[int],
     *,
     name: str,
-    norm_output: bool = False,
     out: int | None = None,
+    **norms: bool,
 ) -> Features:
     """Return the caller's head (a copy, or made for `width`), or an :func:`mlp_head` for None.
 
@@ -63,8 +67,8 @@ def make_head(
         The parameter `name` of the estimator.
     width : int
         Features that come in.
-    widths, norm_output
-        Of the head that None stands for.
+    widths, **norms
+        Of the head that None stands for: see :func:`mlp_head`.
     out : int or None
         What the head must give; None: anything.
 
@@ -79,7 +83,7 @@ def make_head(
         When the caller's head does not take rows of `width` features, or gives another width.
     """
     if given is None:
-        return Features(mlp_head(width, widths, norm_output=norm_output), int(widths[-1]))
+        return Features(mlp_head(width, widths, **norms), int(widths[-1]))
     made = build_module(given, width, name=name)
     found = probe(made, (width,), name=name)[0].numel()
     if out is not None and found != out:

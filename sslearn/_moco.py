@@ -13,6 +13,7 @@ from ._ema import Follower
 from ._heads import HEAD, WIDTH, make_head
 from ._losses import info_nce
 from ._objective import Batch, Objective, jointly
+from ._queue import KeyQueue
 from ._sklearn import Interval
 
 __all__ = ["MoCo"]
@@ -23,53 +24,37 @@ class _MoCoObjective(Objective):
         self,
         encoder: nn.Module,
         projector: nn.Module,
+        queue: KeyQueue,
         temperature: float,
         momentum: float,
-        queue: torch.Tensor,
         symmetric: bool,
     ) -> None:
         super().__init__(encoder)
         self.projector = projector
+        self.queue = queue
         self.temperature = temperature
         self.symmetric = symmetric
         self.key_network = Follower(nn.Sequential(encoder, projector), momentum)
-        self.register_buffer("queue", queue)  # (m, d), unit vectors
-        self.register_buffer("queue_rows", torch.full((len(queue),), -1))
-        self._oldest = 0
-        self._new: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
-        first, second = batch.views
-        asking, answering = (first,), (second,)
+        asking, answering = batch.views[:1], batch.views[1:]
         if self.symmetric:
-            asking, answering = (first, second), (second, first)
+            asking, answering = batch.views, batch.views[::-1]
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         with torch.no_grad():
-            keys = jointly(self.key_network, answering)
-            keys = tuple(F.normalize(key.float(), dim=1) for key in keys)
-        rows = batch.index
-        if rows is None:  # of a stream: which row a key is of cannot be told
-            rows = torch.full((len(first),), -1, device=first.device)
-        rows = rows.to(first.device)
-        same = (rows[:, None] == self.queue_rows) & (rows[:, None] >= 0)  # (n, m)
-        losses = [
-            info_nce(query, key, self.queue, self.temperature, same)
-            for query, key in zip(queries, keys, strict=True)
-        ]
-        if self.training:
-            self._new += [(key, rows) for key in keys]
+            keys = jointly(lambda x: F.normalize(self.key_network(x).float(), dim=1), answering)
+        rows = self.queue.numbers(batch.index, keys[0])
+        same = self.queue.of_the_same_row(rows)  # (n, size of the queue)
+        losses = []
+        for query, key in zip(queries, keys, strict=True):
+            losses.append(info_nce(query, key, self.queue.keys, self.temperature, same))
+            if self.training:
+                self.queue.add(key, rows)
         return torch.stack(losses).mean()
 
     def after_step(self, step: int, n_steps: int) -> None:
         self.key_network.follow(step, n_steps)
-        for keys, rows in self._new:  # of several batches where gradients are accumulated
-            keys, rows = keys[-len(self.queue) :], rows[-len(self.queue) :]
-            places = torch.arange(self._oldest, self._oldest + len(keys), device=keys.device)
-            places %= len(self.queue)
-            self.queue[places] = keys
-            self.queue_rows[places] = rows
-            self._oldest = (self._oldest + len(keys)) % len(self.queue)
-        self._new.clear()
+        self.queue.advance()
 
 
 class MoCo(BaseSSL):
@@ -97,9 +82,9 @@ class MoCo(BaseSSL):
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. None: linear, batch norm, ReLU, linear.
-    temperature : float, default=0.2
+    temperature : float, default=0.5
         tau of the loss. Lower looks at the nearest negatives only. Paper: 0.2.
-    momentum : float, default=0.99
+    momentum : float, default=0.95
         m, in [0, 1]: the part of the key network that is kept in an update, after each optimizer
         step. Paper: 0.999, for a hundred thousand steps and more.
     queue_size : int, default=4096
@@ -118,14 +103,16 @@ class MoCo(BaseSSL):
         training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
         before the views are drawn. With False, rows are only cast to float32 (and uint8 images
         and volumes divided by 255).
-    max_epochs : int, default=100
-        Passes over the rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
+        200 times.
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 10 divided by the number of steps, at
-        least 1e-3 and at most 1e-2; 0.1 for "sgd" and 0.3 * batch_size / 256 for "lars".
+        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
+        by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
+        0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
@@ -166,6 +153,9 @@ class MoCo(BaseSSL):
         Mean loss of each epoch.
     validation_loss_curve_ : list of float
         Loss of the held-out rows after each epoch; only with ``validation_fraction``.
+    embedding_rank_curve_ : list of (int, float, float)
+        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
+        sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
     input_shape_ : tuple of int
@@ -228,14 +218,14 @@ class MoCo(BaseSSL):
         projection_dim=128,
         projection_hidden_dim=256,
         projector=None,
-        temperature=0.2,
-        momentum=0.99,
+        temperature=0.5,
+        momentum=0.95,
         queue_size=4096,
         symmetric=True,
         embedding_dim=None,
         augment=None,
         standardize=True,
-        max_epochs=100,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
         weight_decay=1e-4,
@@ -279,12 +269,7 @@ class MoCo(BaseSSL):
     def _make_objective(self, encoder, data):
         widths = (self.projection_hidden_dim, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
-        queue = torch.randn(min(self.queue_size, len(data)), projector.width)
+        queue = KeyQueue(min(self.queue_size, len(data)), projector.width)
         return _MoCoObjective(
-            encoder,
-            projector,
-            self.temperature,
-            self.momentum,
-            F.normalize(queue, dim=1),
-            self.symmetric,
+            encoder, projector, queue, self.temperature, self.momentum, self.symmetric
         )

@@ -132,18 +132,21 @@ def make_optimizer(
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, fused=fused)
 
 
-def automatic_rate(optimizer: str | Callable, n_steps: int, batch_size: int) -> float:
+def automatic_rate(
+    optimizer: str | Callable, n_steps: int, batch_size: int, *, table: bool
+) -> float:
     """Return the learning rate that ``learning_rate="auto"`` stands for.
 
     Adam moves a weight by about the learning rate in a step, whatever the gradient, so that few
-    steps must be long ones for a weight to get anywhere: their sum is kept, between the rate from
-    which small networks suffer and the usual one. SGD and LARS have their papers' rates.
+    steps must be long ones for a weight to get anywhere: their sum is kept, from the usual rate to
+    ten times it. Networks of tables, without a norm in each layer, suffer from more than the
+    usual. SGD and LARS have their papers' rates.
     """
     if optimizer == "sgd":
         return 0.1
     if optimizer == "lars":
         return 0.3 * batch_size / 256
-    return min(1e-2, max(1e-3, 10 / n_steps))
+    return 1e-3 if table else min(1e-2, max(1e-3, 15 / n_steps))
 
 
 class LearningRate:

@@ -13,13 +13,16 @@ __all__ = [
     "Settings",
     "check_trainer_params",
     "resolve_batch_size",
+    "resolve_max_epochs",
     "resolve_precision",
 ]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# The least and the most rows of a step that "auto" stands for.
+# What "auto" stands for: the least and the most rows of a step; rows seen in all of training, and
+# the fewest and the most times that each is seen.
 _BATCH_SIZES = 32, 256
+_ROWS_SEEN, _EPOCHS = 220_000, (20, 200)
 
 # What a Trainer is told by the estimator's own parameters, and by which.
 _OWNED = {
@@ -73,7 +76,7 @@ class Settings:
         rate = estimator.learning_rate
         patience = estimator.n_iter_no_change
         return cls(
-            max_epochs=int(estimator.max_epochs),
+            max_epochs=resolve_max_epochs(estimator.max_epochs, n_rows),
             batch_size=resolve_batch_size(estimator.batch_size, n_rows),
             learning_rate=None if rate == "auto" else float(rate),
             weight_decay=float(estimator.weight_decay),
@@ -100,6 +103,14 @@ def resolve_batch_size(batch_size: int | str, n_rows: int | None = None) -> int:
         return _BATCH_SIZES[1]
     smallest, largest = _BATCH_SIZES
     return min(largest, max(smallest, 2 ** int(math.log2(max(n_rows // 8, 1)))))
+
+
+def resolve_max_epochs(max_epochs: int | str, n_rows: int) -> int:
+    """Return the passes over the rows; "auto" sees few rows often, and many seldom."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    fewest, most = _EPOCHS
+    return min(most, max(fewest, _ROWS_SEEN // n_rows))
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -43,17 +43,18 @@ class SimSiam(BaseSSL):
         copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
         None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
-    projection_dim : int, default=256
+    projection_dim : int, default=128
         Width of the projections. Paper: 2048.
     projection_hidden_dim : int, default=256
         Width of the two hidden layers of the projection head. Paper: 2048.
-    prediction_hidden_dim : int, default=64
-        Width of the hidden layer of the prediction head, a bottleneck. Paper: 512, a quarter of
-        ``projection_dim``.
+    prediction_hidden_dim : int, default=128
+        Width of the hidden layer of the prediction head. Paper: 512, a quarter of its
+        ``projection_dim``; with small heads a wider one learns faster.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. None: three linear layers, each followed by
-        a batch norm, with ReLU between; the last batch norm has no scale and shift.
+        a batch norm, with ReLU between; and one before the first. The outer batch norms have no
+        scale and shift.
     predictor : nn.Module or callable, default=None
         A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
         ReLU, linear.
@@ -68,14 +69,16 @@ class SimSiam(BaseSSL):
         training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
         before the views are drawn. With False, rows are only cast to float32 (and uint8 images
         and volumes divided by 255).
-    max_epochs : int, default=100
-        Passes over the rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
+        200 times.
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 10 divided by the number of steps, at
-        least 1e-3 and at most 1e-2; 0.1 for "sgd" and 0.3 * batch_size / 256 for "lars".
+        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
+        by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
+        0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
@@ -116,6 +119,9 @@ class SimSiam(BaseSSL):
         Mean loss of each epoch.
     validation_loss_curve_ : list of float
         Loss of the held-out rows after each epoch; only with ``validation_fraction``.
+    embedding_rank_curve_ : list of (int, float, float)
+        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
+        sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
     input_shape_ : tuple of int
@@ -167,15 +173,15 @@ class SimSiam(BaseSSL):
         self,
         encoder=None,
         *,
-        projection_dim=256,
+        projection_dim=128,
         projection_hidden_dim=256,
-        prediction_hidden_dim=64,
+        prediction_hidden_dim=128,
         projector=None,
         predictor=None,
         embedding_dim=None,
         augment=None,
         standardize=True,
-        max_epochs=100,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
         weight_decay=1e-4,
@@ -221,6 +227,7 @@ class SimSiam(BaseSSL):
             encoder.width,
             (hidden, hidden, self.projection_dim),
             name="projector",
+            norm_input=True,
             norm_output=True,
         )
         predictor = make_head(

@@ -127,7 +127,10 @@ class Steps:
         self.patience = Patience(settings.n_iter_no_change)
         self.can_move = [p for p in objective.parameters() if p.requires_grad]
         self.learning_rate = settings.learning_rate or automatic_rate(
-            settings.optimizer, self.batches_per_epoch * settings.max_epochs, self.batch_size
+            settings.optimizer,
+            self.batches_per_epoch * settings.max_epochs,
+            self.batch_size,
+            table=len(data.sample_shape) == 1,
         )
         self.phase: int | None = None
         self.step = 0

@@ -72,15 +72,17 @@ class VICReg(BaseSSL):
         training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
         before the views are drawn. With False, rows are only cast to float32 (and uint8 images
         and volumes divided by 255).
-    max_epochs : int, default=100
-        Passes over the rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
+        200 times.
     batch_size : int or "auto", default="auto"
         Rows in a step, over which variances are taken. More rows than that and a last short
         batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows, as a power
         of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 10 divided by the number of steps, at
-        least 1e-3 and at most 1e-2; 0.1 for "sgd" and 0.3 * batch_size / 256 for "lars".
+        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
+        by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
+        0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
         added to the gradient otherwise.
@@ -121,6 +123,9 @@ class VICReg(BaseSSL):
         Mean loss of each epoch.
     validation_loss_curve_ : list of float
         Loss of the held-out rows after each epoch; only with ``validation_fraction``.
+    embedding_rank_curve_ : list of (int, float, float)
+        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
+        sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
     input_shape_ : tuple of int
@@ -185,7 +190,7 @@ class VICReg(BaseSSL):
         embedding_dim=None,
         augment=None,
         standardize=True,
-        max_epochs=100,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
         weight_decay=1e-4,

@@ -21,6 +21,7 @@ from sslearn.augment import (
     FeatureCorruption,
     GaussianBlur,
     GaussianNoise,
+    RandomAffine,
     RandomGrayscale,
     RandomResizedCrop,
     Scaling,
@@ -44,6 +45,7 @@ ALL = [
     (ChannelDropout(rate=0.5), SERIES),
     (RandomResizedCrop(), IMAGE),
     (RandomResizedCrop(), VOLUME),
+    (RandomAffine(), IMAGE),
     (ColorJitter(p=1.0), IMAGE),
     (ColorJitter(p=1.0), (1, 8, 10)),
     (ColorJitter(p=1.0), VOLUME),
@@ -269,6 +271,10 @@ def test_message_of_a_wrong_parameter(augment, shape, message):
         RandomResizedCrop(ratio=(0.0, 1.0)),
         RandomResizedCrop(ratio=(1.0, math.inf)),
         RandomResizedCrop(flip=2),
+        RandomAffine(rotation=181.0),
+        RandomAffine(scale=-0.1),
+        RandomAffine(shift=math.nan),
+        RandomAffine(padding="wrap"),
         ColorJitter(hue=0.6),
         ColorJitter(brightness=-0.1),
         RandomGrayscale(p=3),
@@ -549,6 +555,56 @@ def test_flip_and_whole_image():
     torch.testing.assert_close(RandomResizedCrop(**whole, flip=1.0)(x), x.flip(-1))
     volume = batch(6, VOLUME)
     assert torch.equal(RandomResizedCrop(**whole, flip=1.0)(volume), volume.flip(-1))
+
+
+def _pixels_of(view):
+    """Where in the image the pixels of a view come from: rows and columns, in pixels."""
+    return view[:, 0].numpy(), view[:, 1].numpy()
+
+
+def test_affine_known_values():
+    still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0}
+    x = batch(6, IMAGE)
+    torch.testing.assert_close(RandomAffine(**still)(x), x)
+    # An angle of 180 degrees at most: with the draw at its end, the image upside down.
+    square = coordinates(400, (9, 9)).double()
+    for change, largest in (("shift", 9 * 0.25), ("shear", 4 * 0.25)):
+        view = RandomAffine(**{**still, change: 0.25}, padding="border")(square, seeded())
+        rows, columns = _pixels_of(view)
+        moved = columns - np.arange(9)
+        assert np.abs(moved).max() == pytest.approx(largest, rel=0.05)
+        if change == "shear":  # the middle row stays, rows on its two sides part
+            assert np.abs(moved[:, 4]).max() == pytest.approx(0, abs=1e-6)
+            np.testing.assert_allclose(moved[:, 3, 4], -moved[:, 5, 4], atol=1e-6)
+            np.testing.assert_allclose(rows, np.arange(9)[None, :, None] + 0 * rows, atol=1e-6)
+    view = RandomAffine(**{**still, "scale": 0.5}, padding="border")(square, seeded())
+    _, columns = _pixels_of(view)
+    factor = (columns[:, 4, 5] - columns[:, 4, 3]) / 2
+    assert factor.min() == pytest.approx(1 / 1.5, rel=0.02)
+    assert factor.max() == pytest.approx(1.5, rel=0.02)
+    assert np.abs(np.log(factor).mean()) < 0.05
+
+
+@pytest.mark.parametrize("sizes", [(9, 9), (9, 15), (15, 7)])
+def test_rotation_keeps_distances_on_oblong_images(sizes):
+    turn = RandomAffine(rotation=30.0, scale=0.0, shift=0.0, shear=0.0, padding="border")
+    rows, columns = _pixels_of(turn(coordinates(200, sizes).double(), seeded()))
+    middle = (sizes[0] // 2, sizes[1] // 2)
+    for step in ((0, 1), (1, 0)):
+        at = (slice(None), middle[0] + step[0], middle[1] + step[1])
+        down, right = rows[at] - middle[0], columns[at] - middle[1]
+        np.testing.assert_allclose(np.hypot(down, right), 1, atol=1e-6)
+        angle = np.degrees(np.arctan2(down, right)) - (90 if step == (1, 0) else 0)
+        assert np.abs(angle).max() == pytest.approx(30, rel=0.05)
+
+
+def test_what_lies_outside_of_an_affine_view():
+    x = torch.ones(50, 1, 8, 8)
+    assert RandomAffine(shift=0.5)(x, seeded()).min() == 0
+    for padding in ("border", "reflection"):
+        torch.testing.assert_close(RandomAffine(shift=0.5, padding=padding)(x, seeded()), x)
+    with pytest.raises(ValueError, match="RandomAffine expects images"):
+        RandomAffine()(batch(3, VOLUME))
 
 
 def test_impossible_ratios_give_a_box_inside():
@@ -836,14 +892,18 @@ def test_defaults(shape, n):
         assert ("gaussiannoise" in augment.get_params()) == noisy
         assert view.min() >= (-0.6 if noisy else 0)
         assert view.max() <= (1.6 if noisy else 1)
-        flip = augment.get_params()["randomresizedcrop__flip"]
-        assert flip == (0.0 if shape[0] == 1 else 0.5)
+        cropped = "randomresizedcrop" in augment.get_params()
+        assert cropped == (not noisy or shape[0] > 1)
+        if cropped:
+            flip = augment.get_params()["randomresizedcrop__flip"]
+            assert flip == (0.0 if shape[0] == 1 else 0.5)
         assert ("gaussianblur" in augment.get_params()) == (max(shape[1:]) > 64)
         assert ("randomgrayscale" in augment.get_params()) == (shape[0] == 3 and len(shape) == 3)
 
 
 def test_defaults_are_mild_for_small_images():
-    assert default_augment((1, 8, 8)).get_params()["randomresizedcrop__scale"] == (0.3, 1.0)
+    assert default_augment((3, 8, 8)).get_params()["randomresizedcrop__scale"] == (0.3, 1.0)
+    assert default_augment((1, 28, 28)).get_params()["randomaffine__rotation"] == 10.0
     assert default_augment((1, 32, 32)).get_params()["randomresizedcrop__scale"] == (0.2, 1.0)
 
 

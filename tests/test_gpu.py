@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from estimators import SHAPES, rows, small
+from estimators import ESTIMATORS, SHAPES, rows, small
 
 pytestmark = [
     pytest.mark.gpu,
@@ -11,13 +11,14 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
 @pytest.mark.parametrize("kind", sorted(SHAPES))
-def test_fit_and_transform_on_the_gpu(kind):
+def test_fit_and_transform_on_the_gpu(name, kind):
     X = rows(kind, n=70)
     torch.cuda.manual_seed(7)
     before = torch.cuda.get_rng_state()
     for trainer_params in (None, {"gradient_clip_val": 1.0}):
-        model = small("SimCLR", device="auto", trainer_params=trainer_params).fit(X)
+        model = small(name, device="auto", trainer_params=trainer_params).fit(X)
         assert torch.equal(torch.cuda.get_rng_state(), before)
         assert {p.device.type for p in model.encoder_.parameters()} == {"cpu"}
         on_gpu = model.transform(X)

@@ -10,12 +10,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from sslearn._losses import info_nce
 from sslearn._moco import _MoCoObjective
 from sslearn._objective import Batch
+from sslearn._queue import KeyQueue
 
 
 def _objective(queue_size=8, symmetric=True):
     torch.manual_seed(0)
-    queue = nn.functional.normalize(torch.randn(queue_size, 5), dim=1)
-    return _MoCoObjective(nn.Linear(4, 6), nn.Linear(6, 5), 0.3, 0.9, queue, symmetric)
+    queue = KeyQueue(queue_size, 5)
+    return _MoCoObjective(nn.Linear(4, 6), nn.Linear(6, 5), queue, 0.3, 0.9, symmetric)
 
 
 def _batch(rows, n=3, index=True):
@@ -32,7 +33,7 @@ def test_the_loss_is_the_papers(symmetric):
 
     def one_way(asking, answering):
         query = objective.projector(objective.encoder(asking))
-        return info_nce(query, objective.key_network(answering), objective.queue, 0.3)
+        return info_nce(query, objective.key_network(answering), objective.queue.keys, 0.3)
 
     expected = one_way(first, second)
     if symmetric:
@@ -51,13 +52,13 @@ def test_the_queue_keeps_the_last_keys_in_turn():
         batch = _batch(3 * step)
         made = nn.functional.normalize(objective.key_network(batch.views[1]), dim=1)
         keys.update(zip(batch.index.tolist(), made.detach(), strict=True))
-        before = objective.queue.clone()
+        before = objective.queue.keys.clone()
         objective.batch_loss(batch)
-        assert torch.equal(objective.queue, before)  # only a step moves it
+        assert torch.equal(objective.queue.keys, before)  # only a step moves it
         objective.after_step(step, 4)
         objective.encoder.weight.data += 1
-    assert sorted(objective.queue_rows.tolist()) == list(range(4, 12))
-    for row, key in zip(objective.queue_rows.tolist(), objective.queue, strict=True):
+    assert sorted(objective.queue.rows.tolist()) == list(range(4, 12))
+    for row, key in zip(objective.queue.rows.tolist(), objective.queue.keys, strict=True):
         torch.testing.assert_close(key, keys[row])
 
 
@@ -66,7 +67,7 @@ def test_a_queue_smaller_than_a_batch(queue_size):
     objective = _objective(queue_size=queue_size, symmetric=False)
     objective.batch_loss(_batch(0, n=6))
     objective.after_step(0, 1)
-    assert sorted(objective.queue_rows.tolist()) == list(range(6 - queue_size, 6))
+    assert sorted(objective.queue.rows.tolist()) == list(range(6 - queue_size, 6))
 
 
 def test_accumulated_batches_all_enter():
@@ -74,9 +75,9 @@ def test_accumulated_batches_all_enter():
     objective.batch_loss(_batch(0, n=2))
     objective.batch_loss(_batch(2, n=2))
     objective.after_step(0, 1)
-    assert sorted(objective.queue_rows.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(objective.queue.rows.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
     objective.after_step(1, 2)
-    assert sorted(objective.queue_rows.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(objective.queue.rows.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_a_row_is_never_its_own_negative():
@@ -86,13 +87,13 @@ def test_a_row_is_never_its_own_negative():
     objective.after_step(0, 2)
     query = objective.projector(objective.encoder(batch.views[0]))
     key = objective.key_network(batch.views[1])
-    same = batch.index[:, None] == objective.queue_rows
+    same = batch.index[:, None] == objective.queue.rows
     assert same.sum() == 3
-    expected = info_nce(query, key, objective.queue, 0.3, same)
+    expected = info_nce(query, key, objective.queue.keys, 0.3, same)
     torch.testing.assert_close(objective.batch_loss(batch), expected)
     # Rows of a stream have no numbers: nothing can be left out, random directions included.
     unnumbered = Batch(None, None, batch.views, torch.Generator())
-    expected = info_nce(query, key, objective.queue, 0.3)
+    expected = info_nce(query, key, objective.queue.keys, 0.3)
     torch.testing.assert_close(objective.batch_loss(unnumbered), expected)
 
 
@@ -101,8 +102,8 @@ def test_a_validation_loss_moves_nothing():
     before = {key: value.clone() for key, value in objective.state_dict().items()}
     objective.batch_loss(_batch(0))
     objective.after_step(0, 1)
-    assert torch.equal(objective.queue, before["queue"])
-    assert torch.equal(objective.queue_rows, before["queue_rows"])
+    assert torch.equal(objective.queue.keys, before["queue.keys"])
+    assert torch.equal(objective.queue.rows, before["queue.rows"])
 
 
 def test_queue_and_rows_on_real_fits():
@@ -110,7 +111,7 @@ def test_queue_and_rows_on_real_fits():
 
     class Kept(type(small("MoCo"))):
         def _publish(self, objective):
-            sizes.append((len(objective.queue), int(objective.queue_rows.min())))
+            sizes.append((len(objective.queue.keys), int(objective.queue.rows.min())))
 
     X = rows("table", n=48)
     for queue_size, expected in ((4096, 48), (20, 20)):

@@ -6,6 +6,7 @@ import torch
 from estimators import rows, small
 from torch import nn
 
+from sslearn import SimCLR
 from sslearn._optimization import (
     LARS,
     LearningRate,
@@ -13,7 +14,7 @@ from sslearn._optimization import (
     make_optimizer,
     parameter_groups,
 )
-from sslearn._settings import resolve_batch_size
+from sslearn._settings import resolve_batch_size, resolve_max_epochs
 
 
 def _module():
@@ -131,11 +132,12 @@ def test_plateau_lowers_the_rate():
 
 
 def test_the_automatic_rate_follows_the_number_of_steps():
-    assert automatic_rate("adamw", 10, 128) == 1e-2
-    assert automatic_rate("adam", 2000, 128) == pytest.approx(5e-3)
-    assert automatic_rate(torch.optim.AdamW, 10**6, 128) == 1e-3
-    assert automatic_rate("sgd", 2000, 128) == 0.1
-    assert automatic_rate("lars", 2000, 128) == pytest.approx(0.15)
+    for table in (False, True):
+        assert automatic_rate("adamw", 10, 128, table=table) == (1e-3 if table else 1e-2)
+        assert automatic_rate("sgd", 2000, 128, table=table) == 0.1
+        assert automatic_rate("lars", 2000, 128, table=table) == pytest.approx(0.15)
+    assert automatic_rate("adam", 2000, 128, table=False) == pytest.approx(7.5e-3)
+    assert automatic_rate(torch.optim.AdamW, 10**6, 128, table=False) == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -156,11 +158,22 @@ def test_the_automatic_batch_size_follows_the_number_of_rows(n_rows, expected):
     assert resolve_batch_size(np.int64(7), n_rows) == 7
 
 
-def test_automatic_settings_are_those_they_stand_for():
-    X = rows("table", n=300)
-    auto = small("SimCLR", batch_size="auto", learning_rate="auto", max_epochs=30).fit(X)
-    named = small("SimCLR", batch_size=32, learning_rate=10 / (9 * 30), max_epochs=30).fit(X)
-    assert auto.loss_curve_ != named.loss_curve_  # 0.037 is cut to 0.01
-    named.set_params(learning_rate=0.01).fit(X)
+@pytest.mark.parametrize(
+    ("n_rows", "expected"), [(2, 200), (1100, 200), (2200, 100), (11_000, 20), (10**7, 20)]
+)
+def test_the_automatic_epochs_follow_the_number_of_rows(n_rows, expected):
+    assert resolve_max_epochs("auto", n_rows) == expected
+    assert resolve_max_epochs(np.int64(7), n_rows) == 7
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("table", 1e-3), ("series", 15 / (9 * 200))])
+def test_automatic_settings_are_those_they_stand_for(kind, rate):
+    X = rows(kind, n=300)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 8))
+    auto = SimCLR(encoder, random_state=0, device="cpu").fit(X)
+    named = SimCLR(encoder, random_state=0, device="cpu")
+    named.set_params(max_epochs=200, batch_size=32, learning_rate=rate).fit(X)
     assert auto.loss_curve_ == named.loss_curve_
-    assert auto.get_params()["batch_size"] == auto.get_params()["learning_rate"] == "auto"
+    assert auto.n_iter_ == 200
+    names = ("max_epochs", "batch_size", "learning_rate")
+    assert [auto.get_params()[name] for name in names] == ["auto"] * 3

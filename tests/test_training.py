@@ -263,7 +263,7 @@ def test_a_diverging_loss_ends_fit(value, trainer_params):
     estimator = _with(Diverging, log=[])(
         max_epochs=4, batch_size=16, random_state=0, device="cpu", trainer_params=trainer_params
     )
-    with pytest.raises(ValueError, match=r"epoch 2 of 4.*[Ll]ower learning_rate \(it is 0.01\)"):
+    with pytest.raises(ValueError, match=r"epoch 2 of 4.*[Ll]ower learning_rate \(it is 0.001\)"):
         estimator.fit(rows("table", n=70))
     assert not hasattr(estimator, "encoder_")
 

@@ -9,7 +9,7 @@ from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
 from ._default import default_augment
-from ._images import GaussianBlur, RandomResizedCrop, Solarize
+from ._images import GaussianBlur, RandomAffine, RandomResizedCrop, Solarize
 from ._series import ChannelDropout, Scaling, SegmentPermutation, TimeCropResize, TimeMask
 from ._tables import FeatureCorruption, GaussianNoise
 
@@ -21,6 +21,7 @@ __all__ = [
     "FeatureCorruption",
     "GaussianBlur",
     "GaussianNoise",
+    "RandomAffine",
     "RandomGrayscale",
     "RandomResizedCrop",
     "Scaling",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
-from ._images import GaussianBlur, RandomResizedCrop
+from ._images import GaussianBlur, RandomAffine, RandomResizedCrop
 from ._series import ChannelDropout, Scaling, TimeCropResize, TimeMask
 from ._tables import FeatureCorruption, GaussianNoise
 
@@ -34,7 +34,7 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
     >>> from sslearn.augment import default_augment
     >>> default_augment((30,))
     Compose(augmentations=[FeatureCorruption(), GaussianNoise()])
-    >>> default_augment((1, 8, 8)).get_params()["randomresizedcrop__scale"]
+    >>> default_augment((3, 16, 16)).get_params()["randomresizedcrop__scale"]
     (0.3, 1.0)
     """
     parts = {1: _for_tables, 2: _for_series, 3: _for_images, 4: _for_volumes}
@@ -60,7 +60,10 @@ def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:
     smallest, largest = min(sizes), max(sizes)
     flip = _flip(n_channels)
     parts: list[Augmentation]
-    if smallest < 32:
+    if smallest < 32 and n_channels == 1:
+        # Characters and the like, which fill their image: a crop takes away what tells them apart.
+        parts = [RandomAffine(), ColorJitter(), GaussianNoise(0.1)]
+    elif smallest < 32:
         # A fifth of a digit no longer shows which digit it is; it may be wider or narrower
         # though, and there are too few pixels for colours alone to hide their noise.
         crop = RandomResizedCrop(scale=(0.3, 1.0), ratio=(0.5, 2.0), flip=flip)

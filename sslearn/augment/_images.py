@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import IMAGES, PROBABILITY, Augmentation, Pair
+from .._sklearn import Interval, StrOptions
+from ._base import IMAGES, NON_NEGATIVE, PROBABILITY, Augmentation, Pair
 from ._draws import chance, uniform, window_positions
 
-__all__ = ["GaussianBlur", "RandomResizedCrop", "Solarize"]
+__all__ = ["GaussianBlur", "RandomAffine", "RandomResizedCrop", "Solarize"]
 
 
 def _along_axes(x: Tensor, matrices: list[Tensor]) -> Tensor:
@@ -124,6 +126,83 @@ class RandomResizedCrop(Augmentation):
         longest = by_axis.amax(1).clamp_(min=1e-12)
         shrink = (-side / longest).clamp_(max=1)
         return torch.exp(side[:, None] + by_axis * shrink[:, None]).clamp_(max=1)
+
+
+class RandomAffine(Augmentation):
+    """Turn, resize, slant and move an image a little, by one bilinear interpolation.
+
+    For images that are all of the object, such as characters: a crop would cut it, and most of
+    what tells two of them apart is in every part.
+
+    Parameters
+    ----------
+    rotation : float, default=10.0
+        Largest angle in degrees, to either side.
+    scale : float, default=0.15
+        Each axis is resized by a factor drawn log-uniformly from [1 / (1 + scale), 1 + scale].
+    shift : float, default=0.1
+        Largest distance by which the image is moved along each axis, as a fraction of its side.
+    shear : float, default=0.15
+        Largest sideways shift of a row, as a fraction of its distance from the middle.
+    padding : {"zeros", "border", "reflection"}, default="zeros"
+        What lies outside the image.
+
+    See Also
+    --------
+    RandomResizedCrop : For photographs, where the object is a part of the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import RandomAffine
+    >>> RandomAffine(rotation=15.0)(torch.rand(8, 1, 28, 28)).shape
+    torch.Size([8, 1, 28, 28])
+    """
+
+    _constraints = {
+        "rotation": Interval(Real, 0, 180, closed="both"),
+        "scale": NON_NEGATIVE,
+        "shift": NON_NEGATIVE,
+        "shear": NON_NEGATIVE,
+        "padding": StrOptions({"zeros", "border", "reflection"}),
+    }
+    _accepts = {4: IMAGES[4]}
+
+    def __init__(
+        self,
+        rotation: float = 10.0,
+        scale: float = 0.15,
+        shift: float = 0.1,
+        shear: float = 0.15,
+        padding: str = "zeros",
+    ) -> None:
+        self.rotation = rotation
+        self.scale = scale
+        self.shift = shift
+        self.shear = shear
+        self.padding = padding
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        height, width = x.shape[2:]
+        angle, wide, high, slant, right, down = uniform(
+            x, 6, low=-1, high=1, generator=generator
+        ).unbind(1)
+        angle = angle * math.radians(self.rotation)
+        wide, high = ((draw * math.log1p(self.scale)).exp_() for draw in (wide, high))
+        slant = slant * self.shear
+        # From where in the image each pixel of the view comes, in pixels from the middle; halves
+        # of a side are the unit of `affine_grid`, hence the ratios off the diagonal.
+        rows = [
+            wide * angle.cos(),
+            (slant - high * angle.sin()) * (height / width),
+            2 * self.shift * right,
+            wide * angle.sin() * (width / height),
+            high * angle.cos(),
+            2 * self.shift * down,
+        ]
+        matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
+        grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, padding_mode=self.padding, align_corners=False)
 
 
 class GaussianBlur(Augmentation):
