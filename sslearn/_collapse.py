@@ -63,11 +63,13 @@ class RankCurve:
         if epoch % self._every == 0:
             self.look(epoch)
 
-    def end(self, epoch: int) -> None:
-        """Look after the last epoch, at the weights that are kept."""
-        if self.points and self.points[-1][0] == epoch:
+    def end(self, epoch: int, *, restored: bool = False) -> None:
+        """Look after the last epoch, at the weights that are kept (`restored`: earlier ones)."""
+        known = self.points[-1][0] == epoch
+        if known and restored:
             del self.points[-1]
-        self.look(epoch)
+        if restored or not known:
+            self.look(epoch)
 
     @torch.no_grad()
     def look(self, epoch: int) -> None:

@@ -154,4 +154,18 @@ def jointly(
     >>> first.shape
     torch.Size([5, 2])
     """
-    return module(torch.cat(views)).chunk(len(views))
+    return module(_joined(views)).chunk(len(views))
+
+
+def _joined(views: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Concatenate views; without a copy where they are the chunks of one tensor, in order."""
+    whole = views[0]._base
+    if whole is not None and whole.shape == (sum(map(len, views)), *views[0].shape[1:]):
+        start = whole.storage_offset()
+        for view in views:
+            if view._base is not whole or view.storage_offset() != start:
+                break
+            start += len(view) * whole.stride(0)
+        else:
+            return whole
+    return torch.cat(views)

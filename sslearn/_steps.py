@@ -80,9 +80,11 @@ class Patience:
             self.waited += 1
         return self.waited >= self.limit
 
-    def restore(self, module: nn.Module) -> None:
+    def restore(self, module: nn.Module) -> bool:
+        """Put the best weights back; tells whether there are any."""
         if self.weights is not None:
             module.load_state_dict(self.weights)
+        return self.weights is not None
 
 
 class Steps:
@@ -346,14 +348,14 @@ class Steps:
     def end(self) -> History:
         """Finish with the weights that are kept: the best ones, where there was patience."""
         objective, history = self.objective, self.history
-        self.patience.restore(objective)
+        restored = self.patience.restore(objective)
         for parameter in self.can_move:
             parameter.requires_grad_(True)
         objective.zero_grad(set_to_none=True)
         # The loss is finite while the last gradient may not have been.
         if not all(bool(torch.isfinite(p).all()) for p in self.can_move):
             self.diverged(float("nan"))
-        self.watch.end(len(history.loss_curve))
+        self.watch.end(len(history.loss_curve), restored=restored)
         if self.watch.collapsed:
             history.collapse = self._collapse_message()
         objective.cpu()

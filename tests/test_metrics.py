@@ -15,6 +15,17 @@ def test_known_values():
     assert effective_rank(np.diag(p)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300), (64, 64)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_it_equals_the_definition(shape, dtype):
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=shape) * np.logspace(0, -6, shape[1]) + 0.1).astype(dtype)
+    p = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    p = p / p.sum()
+    expected = np.exp(-np.sum(p * np.log(p + 1e-300)))
+    assert effective_rank(features) == pytest.approx(expected, rel=1e-4)
+
+
 def test_scale_and_rotation_do_not_matter():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 6)) * np.arange(1, 7)

@@ -1,0 +1,43 @@
+"""What a method's author is given."""
+
+import torch
+from torch import nn
+
+from sslearn._objective import _joined, jointly
+
+
+def test_jointly_is_one_forward_pass_of_all_views():
+    seen = []
+
+    def module(x):
+        seen.append(x.clone())
+        return 2 * x
+
+    views = torch.randn(3, 4), torch.randn(3, 4)
+    first, second = jointly(module, views)
+    assert torch.equal(first, 2 * views[0])
+    assert torch.equal(second, 2 * views[1])
+    assert len(seen) == 1
+
+
+def test_chunks_of_one_tensor_are_joined_without_a_copy():
+    whole = torch.randn(6, 2, 3, 3).contiguous(memory_format=torch.channels_last)
+    a, b, c = whole.chunk(3)
+    assert _joined((a, b, c)) is whole
+    for views in (
+        (b, a, c),
+        (a, b),
+        (a, a, a),
+        (a.clone(), b, c),
+        (a, b, whole[1:3]),
+        (a, b, c * 1),
+    ):
+        joined = _joined(views)
+        assert joined is not whole
+        assert torch.equal(joined, torch.cat(views))
+    offset = torch.randn(8, 3)[2:]
+    assert torch.equal(_joined(tuple(offset.chunk(2))), offset)
+    norm = nn.BatchNorm2d(2)
+    views = whole.chunk(2)
+    expected = norm(torch.cat(views))
+    torch.testing.assert_close(torch.cat(jointly(norm, views)), expected)
