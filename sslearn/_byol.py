@@ -11,7 +11,7 @@ from torch import nn
 from ._base import BaseSSL
 from ._ema import Follower
 from ._heads import HEAD, WIDTH, make_head
-from ._losses import negative_cosine
+from ._losses import negative_cosine, resolve_loss
 from ._objective import Objective, jointly
 from ._sklearn import Interval, StrOptions
 
@@ -283,7 +283,7 @@ class BYOL(BaseSSL):
             name="predictor",
             out=projector.width,
         )
-        compare = _squared_distance if self.loss == "cosine" else self.loss
+        compare = resolve_loss(self.loss, {"cosine": _squared_distance})
         return _BYOLObjective(
             encoder, projector, predictor, compare, self.ema_decay, self.ema_schedule
         )

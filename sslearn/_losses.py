@@ -12,7 +12,15 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-__all__ = ["barlow_twins", "info_nce", "negative_cosine", "nt_xent", "vicreg"]
+__all__ = [
+    "barlow_twins",
+    "batchwise_barlow",
+    "info_nce",
+    "negative_cosine",
+    "nt_xent",
+    "resolve_loss",
+    "vicreg",
+]
 
 # Variance below which a projection counts as constant in a batch.
 _CONSTANT = 1e-8
@@ -31,6 +39,30 @@ def _in_full_precision(loss: Callable[..., torch.Tensor]) -> Callable[..., torch
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         with torch.autocast(a.device.type, enabled=False):
             return loss(a.to(dtype), b.to(dtype), *args, **kwargs)
+
+    return checked
+
+
+def resolve_loss(
+    given: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    known: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss that a ``loss`` parameter names, or the caller's own, checked."""
+    if isinstance(given, str):
+        return known[given]
+
+    def checked(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        loss = given(a, b)
+        has_gradient = getattr(loss, "requires_grad", False) or not torch.is_grad_enabled()
+        if not (isinstance(loss, torch.Tensor) and loss.ndim == 0 and has_gradient):
+            kind = type(loss).__name__
+            if isinstance(loss, torch.Tensor):
+                kind = f"shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+            raise ValueError(
+                "The 'loss' parameter is a callable and must return a scalar tensor that has a "
+                f"gradient. Got {kind} instead."
+            )
+        return loss
 
     return checked
 
@@ -148,16 +180,45 @@ def barlow_twins(
         Scalar, summed over the d x d entries of C.
     """
     a, b = (_standardised(z) for z in (z1, z2))
-    correlation = a.T @ b / len(a)  # (d, d)
-    diagonal = correlation.diagonal()
-    off_diagonal = correlation.square().sum() - diagonal.square().sum()
-    return (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
+    return _from_identity(a.T @ b / len(a), off_diagonal_weight)  # of (d, d)
 
 
 def _standardised(z: torch.Tensor) -> torch.Tensor:
     z = z - z.mean(0)
     # Clamped, not added to: the result is then exactly the same for z and for 10 z.
     return z * z.square().mean(0).clamp_min(_CONSTANT).rsqrt()
+
+
+@_in_full_precision
+def batchwise_barlow(
+    p: torch.Tensor, z: torch.Tensor, off_diagonal_weight: float = 0.01
+) -> torch.Tensor:
+    """Barlow Twins' loss over the rows of a batch (LFR, arXiv 2310.07756).
+
+    C holds the cosine of every prediction with every target; the loss draws it to the identity:
+    each prediction points where its own target does, and away from those of other rows.
+
+    Parameters
+    ----------
+    p, z : Tensor of shape (n, d)
+        Predictions and targets; a row of zeros has a cosine of 0 with all.
+    off_diagonal_weight : float
+        lambda of the paper.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over the n x n entries of C.
+    """
+    cosines = F.normalize(p, dim=1) @ F.normalize(z, dim=1).T  # (n, n)
+    return _from_identity(cosines, off_diagonal_weight)
+
+
+def _from_identity(c: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
+    """Squared distance of a square matrix from the identity, weighted off the diagonal."""
+    diagonal = c.diagonal()
+    off_diagonal = c.square().sum() - diagonal.square().sum()
+    return (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
 
 
 @_in_full_precision

@@ -54,6 +54,22 @@ def test_a_loss_of_ones_own():
     model = small("BYOL", loss=loss).fit(rows("table"))
     assert np.isfinite(model.loss_curve_).all()
     assert set(seen) == {(True, False, True)}
+    model.set_params(validation_fraction=0.2).fit(rows("table"))
+    assert np.isfinite(model.validation_loss_curve_).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda p, z: (p - z).square().sum(1), r"'loss' parameter .* Got shape \(16,\)"),
+        (lambda p, z: 1.0, "'loss' parameter .* Got float"),
+        (lambda p, z: (p - z).detach().mean(), "'loss' parameter .* requires_grad=False"),
+    ],
+)
+@pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1.0}])
+def test_a_loss_that_is_none(loss, message, trainer_params):
+    with pytest.raises(ValueError, match=message):
+        small("BYOL", loss=loss, trainer_params=trainer_params).fit(rows("table"))
 
 
 def test_both_heads_are_trained():

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from sslearn._losses import barlow_twins, info_nce, negative_cosine, nt_xent, vicreg
+from sslearn._losses import (
+    barlow_twins,
+    batchwise_barlow,
+    info_nce,
+    negative_cosine,
+    nt_xent,
+    vicreg,
+)
 
 
 def slow_nt_xent(z1, z2, temperature):
@@ -127,6 +134,16 @@ def slow_barlow_twins(z1, z2, weight=0.005):
     return total
 
 
+def slow_batchwise_barlow(p, z, weight=0.01):
+    p, z = np.asarray(p), np.asarray(z)
+    total = 0.0
+    for i in range(len(p)):
+        for j in range(len(p)):
+            c = float(p[i] @ z[j]) / (np.linalg.norm(p[i]) * np.linalg.norm(z[j]))
+            total += (1 - c) ** 2 if i == j else weight * c**2
+    return total
+
+
 def slow_vicreg(z1, z2, *weights):
     """Equation 6 of the paper with the means of the authors' code, entry by entry."""
     z1, z2 = np.asarray(z1), np.asarray(z2)
@@ -158,6 +175,7 @@ def slow_info_nce(queries, keys, negatives, temperature, excluded=None):
 TWINS = {
     "negative_cosine": (negative_cosine, slow_negative_cosine),
     "barlow_twins": (barlow_twins, slow_barlow_twins),
+    "batchwise_barlow": (batchwise_barlow, slow_batchwise_barlow),
     "vicreg": (vicreg, slow_vicreg),
 }
 every_loss = pytest.mark.parametrize("name", ["nt_xent", *TWINS])
@@ -205,6 +223,23 @@ def test_barlow_twins_known_values():
     same = z[:, :1].repeat(1, 2)
     assert float(barlow_twins(same, same, 0.5)) == pytest.approx(2 * 0.5, rel=1e-6)
     assert float(barlow_twins(z, -z)) == pytest.approx(2 * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.01, 4.373667), (1.0, 5.603746)])
+def test_batchwise_barlow_known_values(weight, expected):
+    torch.manual_seed(0)
+    p, z = torch.randn(4, 8), torch.randn(4, 8)
+    assert float(batchwise_barlow(p, z, weight)) == pytest.approx(expected, abs=2e-6)
+    assert float(batchwise_barlow(10 * p, z, weight)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_batchwise_barlow_of_special_rows():
+    eye = torch.eye(4)
+    assert float(batchwise_barlow(eye, eye)) == 0
+    assert float(batchwise_barlow(torch.ones(4, 3), torch.ones(4, 3))) == pytest.approx(0.12)
+    assert float(batchwise_barlow(torch.zeros(4, 3), eye[:, :3])) == 4
+    one = torch.tensor([[2.0], [3.0], [-1.0]])  # one-dimensional targets: cosines of 1 and -1
+    assert float(batchwise_barlow(one, one, 0.5)) == pytest.approx(3.0)
 
 
 def test_barlow_twins_does_not_see_scale_or_offset():
