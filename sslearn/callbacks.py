@@ -8,7 +8,6 @@ from __future__ import annotations
 from numbers import Integral
 
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
 
 from ._base import BaseSSL
 
@@ -95,6 +94,8 @@ class OnlineProbe:
         self.every = every
         self.scoring = scoring
         self.histories_ = []
+        from sklearn.metrics import check_scoring  # a second of imports, for those who probe
+
         self._scorer = check_scoring(estimator, scoring)
 
     @property
