@@ -3,6 +3,7 @@
 from . import augment, callbacks, encoders, metrics
 from ._barlow_twins import BarlowTwins
 from ._byol import BYOL
+from ._lfr import LFR
 from ._moco import MoCo
 from ._simclr import SimCLR
 from ._simsiam import SimSiam
@@ -12,6 +13,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "BYOL",
+    "LFR",
     "BarlowTwins",
     "MoCo",
     "SimCLR",

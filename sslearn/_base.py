@@ -94,6 +94,10 @@ class BaseSSL(
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
 
+    def _optimizer(self):
+        """Return the optimizer's name or maker."""
+        return self.optimizer
+
     # --- scikit-learn's contract -----------------------------------------------------------
 
     def fit(self, X, y=None):
@@ -179,7 +183,7 @@ class BaseSSL(
                 raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
             standardize = statistics.layer(self.standardize)
             encoder = self._build_encoder(rows.sample_shape)
-            augment = self.augment
+            augment = getattr(self, "augment", None)
             if augment is None:
                 augment = default_augment(rows.sample_shape)
             data = TrainingData(rows, trained_on, standardize, augment, 0, device)

@@ -18,6 +18,9 @@ The contract, for those who write a method. All hooks have defaults; most method
 ``after_step(step, n_steps)``
     After every *optimizer* step (0-based, of ``n_steps``): moving averages and queues. Never
     called for a validation loss.
+``max_steps(steps_per_phase)``
+    Optimizer steps after which training ends, where an objective counts some of its own; None:
+    it lasts for all epochs.
 ``features``
     The module that becomes ``encoder_``.
 """
@@ -101,6 +104,10 @@ class Objective(nn.Module):
 
     def after_step(self, step: int, n_steps: int) -> None:
         """Follow an optimizer step; by default nothing."""
+
+    def max_steps(self, steps_per_phase: int) -> int | None:
+        """Return after how many steps to end before the epochs do; by default never."""
+        return None
 
     def train(self, mode: bool = True) -> Objective:
         """Set the mode; what the caller froze stays in eval, so its batch statistics stay too."""

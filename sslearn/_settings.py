@@ -80,7 +80,7 @@ class Settings:
             batch_size=resolve_batch_size(estimator.batch_size, n_rows),
             learning_rate=None if rate == "auto" else float(rate),
             weight_decay=float(estimator.weight_decay),
-            optimizer=estimator.optimizer,
+            optimizer=estimator._optimizer(),
             lr_schedule=estimator.lr_schedule,
             warmup_fraction=float(estimator.warmup_fraction),
             n_iter_no_change=None if patience is None else int(patience),

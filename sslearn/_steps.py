@@ -137,6 +137,7 @@ class Steps:
         self.phase: int | None = None
         self.step = 0
         self.n_steps = 0
+        self.ends_early = False
         self.rate: LearningRate | None = None
         self._total = torch.zeros((), dtype=torch.float64, device=data.device)
         self._count = 0
@@ -146,6 +147,11 @@ class Steps:
     def __deepcopy__(self, memo: dict) -> Steps:
         # Callbacks that keep a copy of the module must not copy the data with it.
         return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether the objective wants no more steps, though there are epochs left."""
+        return self.ends_early and self.step >= self.n_steps
 
     # --- batches ---------------------------------------------------------------------------
 
@@ -174,6 +180,8 @@ class Steps:
             if isinstance(self.data.rows, Stream):
                 found = 0
                 for batch in self.data.rows.batches():
+                    if self.finished:
+                        return
                     found += 1
                     yield phase, batch
                 if found != self.data.rows.n_batches:
@@ -185,7 +193,7 @@ class Steps:
                 continue
             batches = self._index_batches(self.data.rows)
             start = 0
-            while start < len(batches):
+            while start < len(batches) and not self.finished:
                 size = 1 if single else self._chunk
                 yield phase, batches[start : start + size]
                 start += size
@@ -204,11 +212,15 @@ class Steps:
 
     def begin(self, optimizer: torch.optim.Optimizer, n_steps: int) -> None:
         settings = self.settings
-        self.n_steps = n_steps
+        limit = self.objective.max_steps(
+            max(1, n_steps // (settings.max_epochs * len(self.objective.phases)))
+        )
+        self.n_steps = n_steps if limit is None else min(n_steps, limit)
+        self.ends_early = self.n_steps < n_steps
         self.rate = LearningRate(
             optimizer,
             settings.lr_schedule,
-            n_steps,
+            self.n_steps,
             settings.warmup_fraction,
         )
         self.rate.set(0)
@@ -251,6 +263,8 @@ class Steps:
 
     def run(self, chunk: tuple[int, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Make all steps of a chunk: the fast driver."""
+        if self.finished:  # a chunk that was fetched ahead
+            return
         phase, items = chunk
         self.enter_phase(phase)
         begun = time.monotonic()
@@ -261,6 +275,8 @@ class Steps:
             loss.backward()
             optimizer.step()
             self.after_step()
+            if self.finished:
+                break
         if is_stream:
             self.look_at_loss()
             return
@@ -343,7 +359,7 @@ class Steps:
         if self.stop.requested:
             raise Interrupted
         patient = not self.patience.update(watched, self.objective)
-        return self.listener.end_epoch(history) or not patient
+        return self.listener.end_epoch(history) or not patient or self.finished
 
     def end(self) -> History:
         """Finish with the weights that are kept: the best ones, where there was patience."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sslearn import BYOL, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
+from sslearn import BYOL, LFR, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
 
-ESTIMATORS = {cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo)}
+ESTIMATORS = {cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo, LFR)}
 
 # One small shape for each kind of input.
 SHAPES = {

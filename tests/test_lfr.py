@@ -1,0 +1,327 @@
+"""What is LFR's own: projectors that rest, a choice of them, and phases."""
+
+import numpy as np
+import pytest
+import torch
+from estimators import SHAPES, rows, small
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import sslearn._row_cache
+from sslearn import LFR
+from sslearn._dpp import most_diverse
+from sslearn._losses import batchwise_barlow
+from sslearn._projectors import random_projector
+
+
+class Kept(LFR):
+    """Keeps its objective."""
+
+    def _publish(self, objective):
+        super()._publish(objective)
+        self.kept_ = objective
+
+
+def _lfr(cls=Kept, **params):
+    settings = {"embedding_dim": 8, "max_epochs": 3, "batch_size": 16, "projection_dim": 4}
+    if params.get("encoder") is not None:
+        del settings["embedding_dim"]
+    return cls(**{**settings, "random_state": 0, "device": "cpu", **params})
+
+
+def _weights(model):
+    return list(model.encoder_.state_dict().values())
+
+
+REGIMES = [
+    {"alternate": True, "predictor_epochs": 1},
+    {"alternate": True, "predictor_epochs": 3},
+    {"alternate": False, "predictor_epochs": 0},
+    {"alternate": False, "predictor_epochs": 2},
+]
+
+
+def _plain_loop(X, regime, epochs=3, batch_size=16, n_targets=2):
+    """The published training, two optimizers and nothing looked up; yields the encoder."""
+    torch.manual_seed(0)
+    # No bias before the batch norm: its gradient is rounding, which Adam makes large.
+    first = nn.Linear(6, 8, bias=False)
+    encoder = nn.Sequential(first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5))
+    projectors = [nn.Linear(6, 4).requires_grad_(False) for _ in range(n_targets)]
+    predictors = [nn.Linear(5, 4) for _ in range(n_targets)]
+    return encoder, projectors, predictors
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_training_equals_a_plain_loop_with_two_optimizers(regime):
+    X = rows("table", n=70)
+    encoder, projectors, predictors = _plain_loop(X, regime)
+    model = _lfr(
+        encoder=encoder,
+        projectors=projectors,
+        predictors=predictors,
+        n_targets=None,
+        standardize=False,
+        lr_schedule="constant",
+        warmup_fraction=0.0,
+        learning_rate=1e-2,
+        weight_decay=1e-3,
+        **regime,
+    )
+    seen = []
+
+    class Watched(Kept):
+        def _make_objective(self, encoder, data):
+            made = super()._make_objective(encoder, data)
+            loss = made.batch_loss
+            made.batch_loss = lambda batch: seen.append((made.rests, batch.index)) or loss(batch)
+            return made
+
+    model.__class__ = Watched
+    model.fit(X)
+
+    make = lambda parameters: [  # noqa: E731
+        torch.optim.Adam(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 1e-3},
+                {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+            ],
+            lr=1e-2,
+            betas=(0.9, 0.99),
+        )
+    ]
+    on_encoder = list(encoder.parameters())
+    on_predictors = [p for predictor in predictors for p in predictor.parameters()]
+    if regime["alternate"]:
+        (for_encoder,), (for_predictors,) = make(on_encoder), make(on_predictors)
+        optimizers = {False: [for_encoder], True: [for_predictors]}
+    else:
+        (for_encoder,), (for_predictors,) = make(on_encoder), make(on_predictors)
+        optimizers = {False: [for_encoder, for_predictors], True: [for_predictors]}
+    data = torch.from_numpy(X)
+    for rests, index in seen:
+        encoder.train(not rests)
+        x = data[index]
+        h = encoder(x)
+        loss = sum(
+            batchwise_barlow(predictor(h), projector(x))
+            for predictor, projector in zip(predictors, projectors, strict=True)
+        ) / len(projectors)
+        for parameter in on_encoder + on_predictors:
+            parameter.grad = None
+        loss.backward()
+        for optimizer in optimizers[rests]:
+            optimizer.step()
+    found = dict(model.encoder_.features.module.state_dict())
+    for key, value in encoder.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+    assert len(seen) == 3 * (1 + regime["predictor_epochs"]) * (70 // 16)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_looking_up_changes_nothing(regime, monkeypatch):
+    X = rows("series", n=40)
+    looked_up = _lfr(**regime).fit(X)
+    assert looked_up.kept_.targets.values is not None
+    monkeypatch.setattr(sslearn._row_cache, "_BYTES", 0)
+    computed = _lfr(**regime).fit(X)
+    assert computed.kept_.targets.values is None
+    for a, b in zip(_weights(looked_up), _weights(computed), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_how_often_networks_run():
+    X = rows("table", n=64)
+    runs = {"encoder": 0, "projector": 0}
+
+    class Counted(nn.Module):
+        def __init__(self, name, out):
+            super().__init__()
+            self.name, self.linear = name, nn.Linear(6, out)
+
+        def forward(self, x):
+            runs[self.name] += len(x) * (not x.requires_grad)
+            return self.linear(x)
+
+    model = _lfr(
+        encoder=Counted("encoder", 8),
+        projectors=[Counted("projector", 4)],
+        n_targets=1,
+        predictor_epochs=4,
+        max_epochs=2,
+    )
+    runs.update(encoder=0, projector=0)
+    model.fit(X)
+    # Once for all epochs, twice for the choice, and a few rows to find their shapes.
+    assert 64 <= runs["projector"] <= 3 * 64 + 10
+    # Each epoch: once to learn and once for all four passes of the predictors; the watch, too.
+    assert 2 * 2 * 64 <= runs["encoder"] <= 2 * 2 * 64 + 3 * 64 + 10
+
+
+def test_projectors_never_change():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+
+        def forward(self, x):
+            assert not self.training
+            return self.layers(x)
+
+    projectors = [Noisy() for _ in range(4)]
+    model = _lfr(projectors=projectors, n_targets=2).fit(rows("table"))
+    for chosen, kept in zip(model.target_indices_, model.kept_.projectors, strict=True):
+        for a, b in zip(
+            projectors[chosen].state_dict().values(), kept.state_dict().values(), strict=True
+        ):
+            assert torch.equal(a, b)
+    assert all(projector.training for projector in projectors)  # the caller's own are as they were
+
+
+def test_targets_of_chance_are_drawn_each_time():
+    class Chance(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.rand(len(x), 1)
+
+    model = _lfr(projectors=[Chance(6, 4), nn.Linear(6, 4)], n_targets=2).fit(rows("table"))
+    assert model.kept_.targets.values is None
+    model.set_params(projectors=[nn.Linear(6, 4), nn.Linear(6, 4)]).fit(rows("table"))
+    assert model.kept_.targets.values is not None
+
+
+def test_the_choice_is_the_most_diverse_and_reproducible():
+    X = rows("table", n=200)
+    torch.manual_seed(0)
+    projectors = [nn.Linear(6, 4) for _ in range(9)]
+    projectors[3] = projectors[2]  # the same twice
+    model = _lfr(projectors=projectors, n_targets=5, max_epochs=1).fit(X)
+    assert len(set(model.target_indices_)) == 5
+    assert not {2, 3} <= set(model.target_indices_.tolist())
+    assert model.target_kernel_.shape == (5, 5)
+    assert (model.target_kernel_.diagonal() == 1).all()
+    again = _lfr(projectors=projectors, n_targets=5, max_epochs=1).fit(X)
+    np.testing.assert_array_equal(again.target_indices_, model.target_indices_)
+    # All rows are the sample, if it is as large: then the order of the rows is all that differs.
+    model.set_params(selection_batch_size=1000).fit(X)
+    Z = (X - X.mean(0)) / X.std(0)
+    with torch.no_grad():
+        expected, _ = most_diverse([p(torch.from_numpy(Z)) for p in projectors], 5)
+    assert sorted(model.target_indices_) == sorted(expected)
+
+
+def test_without_a_choice():
+    model = _lfr(n_targets=None, n_candidates=5).fit(rows("table"))
+    assert model.target_indices_.tolist() == list(range(5))
+    assert not hasattr(model, "target_kernel_")
+    assert len(model.kept_.predictors) == 5
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_projectors_and_predictors_of_ones_own(kind):
+    X = rows(kind)
+    shape = SHAPES[kind]
+    seen = []
+
+    def projector(sample_shape):
+        seen.append(sample_shape)
+        # Takes flat rows only, whatever the kind.
+        return nn.Linear(int(np.prod(shape)), 3)
+
+    widths = []
+
+    def predictor(width, target_width):
+        widths.append((width, target_width))
+        return nn.Linear(width, target_width)
+
+    model = _lfr(projectors=projector, n_candidates=7, n_targets=2, predictors=predictor)
+    model.fit(X)
+    assert seen == [shape] * 7
+    assert widths == [(8, 3), (8, 3)]
+    assert model.transform(X).shape == (len(X), 8)
+    layered = _lfr(predictor_layers=3, n_targets=2).fit(X)
+    assert len([m for m in layered.kept_.predictors[0].modules() if isinstance(m, nn.Linear)]) == 3
+
+
+def test_an_adapter_learns_and_is_gone():
+    adapter = nn.Linear(8, 6)
+    model = _lfr(adapter=adapter).fit(rows("table"))
+    assert not torch.equal(model.kept_.adapter.module.weight, adapter.weight)
+    assert model.kept_.predictors[0].module[0].in_features == 6
+    assert model.transform(rows("table")).shape == (24, 8)
+    assert not any("adapter" in key for key in model.encoder_.state_dict())
+
+
+@pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1e9}])
+@pytest.mark.parametrize(
+    ("params", "limit", "steps", "epochs"),
+    [
+        ({"predictor_epochs": 1}, 5, 4 + 4 + 1, 2),
+        ({"predictor_epochs": 2}, 8, 4 + 8 + 4, 2),
+        ({"alternate": False, "predictor_epochs": 0}, 6, 6, 2),
+        ({"predictor_epochs": 1}, 1000, 24, 3),
+    ],
+)
+def test_training_ends_with_the_last_encoder_step(params, limit, steps, epochs, trainer_params):
+    log = []
+
+    class Logged(Kept):
+        def _make_objective(self, encoder, data):
+            made = super()._make_objective(encoder, data)
+            made.after_step = lambda step, n_steps: log.append((step, n_steps))
+            return made
+
+    model = _lfr(Logged, max_encoder_steps=limit, trainer_params=trainer_params, **params)
+    model.fit(rows("table", n=70))
+    assert log == [(step, steps) for step in range(steps)]
+    assert model.n_iter_ == epochs
+
+
+def test_streams_and_held_out_rows():
+    X = rows("table", n=60)
+    loader = DataLoader(TensorDataset(torch.from_numpy(X)), batch_size=20)
+    model = _lfr(predictor_epochs=2).fit(loader)
+    assert np.isfinite(model.loss_curve_).all()
+    assert model.kept_.targets.values is None
+    model = _lfr(validation_fraction=0.3, predictor_epochs=2).fit(X)
+    assert np.isfinite(model.validation_loss_curve_).all()
+
+
+@pytest.mark.parametrize("loss", ["barlow", "cosine", lambda p, z: (p - z).square().mean()])
+def test_losses(loss):
+    model = _lfr(loss=loss, max_epochs=10, learning_rate=1e-2).fit(rows("table", n=100))
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 30), (1, 1), (3, 8, 8), (1, 28, 28), (1, 4, 5, 6)])
+def test_random_projectors(shape):
+    torch.manual_seed(0)
+    for number in range(12):
+        projector = random_projector(shape, 7, number).eval()
+        out = projector(torch.randn(3, *shape))
+        assert out.shape == (3, 7)
+        assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_targets": 61}, "'n_targets' parameter .* n_targets=61 and 60 n_candidates"),
+        (
+            {"projectors": [nn.Linear(6, 3)], "n_targets": 2},
+            "'n_targets' parameter .* n_targets=2 and 1 projectors in the list",
+        ),
+        ({"predictor_epochs": 0}, "'predictor_epochs' parameter is 0 and alternate=True"),
+        ({"projectors": lambda shape: nn.Linear(99, 3)}, "'projectors' parameter does not fit"),
+        ({"projectors": lambda shape: "none"}, "'projectors' parameter is a callable"),
+        ({"predictors": [nn.Linear(8, 4)]}, "'predictors' parameter must hold .* 6 .* Got 1"),
+        ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* rows of 4. Got 5"),
+        ({"selection_batch_size": 1}, "'selection_batch_size' parameter of LFR"),
+        ({"off_diagonal_weight": -1}, "'off_diagonal_weight' parameter of LFR"),
+        ({"loss": "hinge"}, "'loss' parameter of LFR"),
+        ({"max_encoder_steps": 0}, "'max_encoder_steps' parameter of LFR"),
+    ],
+)
+def test_bad_input(params, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        _lfr(LFR, **params).fit(rows("table"))
+    assert small("LFR")  # the name is known to the common tests
