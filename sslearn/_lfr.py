@@ -227,7 +227,7 @@ class LFR(BaseSSL):
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default="auto"
+    learning_rate : float or "auto", default=1e-3
         Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
         by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
         0.3 * batch_size / 256 for "lars".
@@ -360,7 +360,7 @@ class LFR(BaseSSL):
         standardize=True,
         max_epochs="auto",
         batch_size="auto",
-        learning_rate="auto",
+        learning_rate=1e-3,
         weight_decay=1e-4,
         optimizer=None,
         lr_schedule="cosine",
