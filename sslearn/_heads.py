@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 from torch import nn
 
 from ._build import Features, build_module, probe
 from ._sklearn import Interval
 
-__all__ = ["HEAD", "WIDTH", "make_head", "mlp_head"]
+__all__ = ["HEAD", "WIDTH", "make_head", "make_predictors", "mlp_head"]
 
 # Constraints of parameters that are a head, or the width of one of its layers.
 HEAD = [callable, None]
@@ -92,3 +94,38 @@ def make_head(
             f"{found} features from {type(made).__name__}."
         )
     return Features(made, found)
+
+
+def make_predictors(
+    given: Sequence[nn.Module] | Callable[[int, int], nn.Module] | None,
+    n_layers: int,
+    width: int,
+    target_widths: Sequence[int],
+) -> list[Features]:
+    """Return a predictor for each target: the caller's, or `n_layers` linear ones for None.
+
+    Parameters
+    ----------
+    given : sequence of nn.Module, callable or None
+        The ``predictors`` parameter; a callable gets both widths.
+    n_layers : int
+        Of the predictors that None stands for.
+    width : int
+        Features that come in.
+    target_widths : sequence of int
+        What each predictor must give.
+    """
+    listed = isinstance(given, list | nn.ModuleList)
+    each: list[Any] = list(given) if listed else [given] * len(target_widths)  # type: ignore[arg-type]
+    if len(each) != len(target_widths):
+        raise ValueError(
+            "The 'predictors' parameter must hold one module for each of "
+            f"{len(target_widths)} targets. Got {len(each)}."
+        )
+    made = []
+    for one, out in zip(each, target_widths, strict=True):
+        if one is not None and not isinstance(one, nn.Module):
+            one = build_module(functools.partial(one, width), out, name="predictors")
+        widths = (*(width,) * (n_layers - 1), out)
+        made.append(make_head(one, width, widths, name="predictors", out=out))
+    return made

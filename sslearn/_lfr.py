@@ -11,59 +11,16 @@ import torch
 from torch import nn
 
 from ._base import BaseSSL
-from ._build import Features, build_features, build_module
+from ._build import Features
 from ._dpp import most_diverse
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, WIDTH, make_head, make_predictors
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 from ._objective import Batch, Objective
-from ._projectors import random_projector
+from ._projectors import make_projectors
 from ._row_cache import RowCache
 from ._sklearn import Interval, StrOptions
 
 __all__ = ["LFR"]
-
-
-def _candidates(given, n_candidates: int, width: int, shape: tuple[int, ...]) -> list[Features]:
-    """Build the projectors to choose from."""
-    if given is None:
-        made = [random_projector(shape, width, number) for number in range(n_candidates)]
-    elif isinstance(given, list | nn.ModuleList):
-        made = [build_module(one, shape, name="projectors") for one in given]
-    else:
-        made = [build_module(given, shape, name="projectors") for _ in range(n_candidates)]
-    return [_of_rows(module, shape) for module in made]
-
-
-def _of_rows(module: nn.Module, shape: tuple[int, ...]) -> Features:
-    """Let a projector have rows, or flat rows where it takes no others."""
-    try:
-        return build_features(module, shape, name="projectors")
-    except ValueError:
-        if len(shape) == 1:
-            raise
-        try:
-            return build_features(nn.Sequential(nn.Flatten(), module), shape, name="projectors")
-        except ValueError:
-            pass
-        raise
-
-
-def _predictors(given, n_layers: int, width: int, target_widths: list[int]) -> list[nn.Module]:
-    """Build a predictor for each target."""
-    if not isinstance(given, list | nn.ModuleList):
-        given = [given] * len(target_widths)
-    if len(given) != len(target_widths):
-        raise ValueError(
-            "The 'predictors' parameter must hold one module for each of "
-            f"{len(target_widths)} targets. Got {len(given)}."
-        )
-    made: list[nn.Module] = []
-    for one, out in zip(given, target_widths, strict=True):
-        if one is not None and not isinstance(one, nn.Module):
-            one = build_module(functools.partial(one, width), out, name="predictors")
-        widths = (*(width,) * (n_layers - 1), out)
-        made.append(make_head(one, width, widths, name="predictors", out=out))
-    return made
 
 
 class _LFRObjective(Objective):
@@ -74,7 +31,7 @@ class _LFRObjective(Objective):
         encoder: nn.Module,
         adapter: Features,
         candidates: list[Features],
-        make_predictors: Callable[[list[int]], list[nn.Module]],
+        make_predictors: Callable[[list[int]], list[Features]],
         compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         phases: tuple[str, ...],
         n_targets: int | None,
@@ -426,7 +383,7 @@ class LFR(BaseSSL):
         return self.optimizer
 
     def _make_objective(self, encoder, data):
-        candidates = _candidates(
+        candidates = make_projectors(
             self.projectors, self.n_candidates, self.projection_dim, data.sample_shape
         )
         own = nn.Identity() if self.adapter is None else self.adapter
@@ -437,7 +394,9 @@ class LFR(BaseSSL):
             encoder,
             adapter,
             candidates,
-            functools.partial(_predictors, self.predictors, self.predictor_layers, adapter.width),
+            functools.partial(
+                make_predictors, self.predictors, self.predictor_layers, adapter.width
+            ),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
             (learning,) + ("predictors",) * self.predictor_epochs,
             self.n_targets,

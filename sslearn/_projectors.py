@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["random_projector"]
+from ._build import Features, build_features, build_module
+
+__all__ = ["make_projectors", "random_projector"]
 
 _KERNELS = (3, 5, 9, 15, 25)
 _CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -51,3 +55,45 @@ class _Pool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.flatten(2)
         return torch.cat((x.amax(2), x.mean(2) * math.sqrt(x.shape[2])), dim=1)
+
+
+def make_projectors(
+    given: Sequence[nn.Module] | Callable[[tuple[int, ...]], nn.Module] | None,
+    n_candidates: int,
+    width: int,
+    shape: tuple[int, ...],
+) -> list[Features]:
+    """Return the projectors to choose from: the caller's, or random networks for None.
+
+    Parameters
+    ----------
+    given : sequence of nn.Module, callable or None
+        The ``projectors`` parameter; a callable gets the shape, `n_candidates` times.
+    n_candidates : int
+        How many, unless they are listed.
+    width : int
+        Of what random networks give.
+    shape : tuple of int
+        Of a row.
+    """
+    if given is None:
+        made = [random_projector(shape, width, number) for number in range(n_candidates)]
+    else:
+        listed = isinstance(given, list | nn.ModuleList)
+        each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]
+        made = [build_module(one, shape, name="projectors") for one in each]
+    return [_of_rows(module, shape) for module in made]
+
+
+def _of_rows(module: nn.Module, shape: tuple[int, ...]) -> Features:
+    """Let a projector have rows, or flat rows where it takes no others."""
+    try:
+        return build_features(module, shape, name="projectors")
+    except ValueError:
+        if len(shape) == 1:
+            raise
+        try:
+            return build_features(nn.Sequential(nn.Flatten(), module), shape, name="projectors")
+        except ValueError:
+            pass
+        raise
