@@ -57,7 +57,6 @@ def main():
         f"N = 20,000, k = 100, kernel given: {1000 * ours:.1f} ms, loop {1000 * loop:.1f} ms, "
         f"loop / ours {ratio:.2f} ({low:.2f} to {high:.2f}; goal 2)"
     )
-    del kernel
     tracemalloc.start()
     begun = time.perf_counter()
     greedy_map_of_features(features, 100)
