@@ -48,7 +48,8 @@ def main():
     print(f"1,000 candidates of 128 x 64, 10 chosen: {np.median(times):.3f} s (goal 0.25)")
     rng = np.random.default_rng(0)
     features = rng.normal(size=(20_000, 200))
-    kernel = features @ features.T
+    # By blocks: one product of this size ends some builds of OpenBLAS with a segmentation fault.
+    kernel = np.concatenate([block @ features.T for block in np.split(features, 20)])
     assert greedy_map(kernel, 100).tolist() == plain_loop(kernel, 100)
     ours, loop, ratio, low, high = side_by_side(
         lambda: greedy_map(kernel, 100), lambda: plain_loop(kernel, 100), 9
