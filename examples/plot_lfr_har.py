@@ -10,9 +10,9 @@ folds of the training part.
     python examples/plot_lfr_har.py [folder of har_uci.npz] [--published] [--seeds 3]
 
 ``har_uci.npz`` holds ``X_train``, ``y_train``, ``subject_train``, ``X_test`` and ``y_test``.
-Without it, scikit-learn's digits are read as series of 8 channels and 8 steps, in half a minute.
-``--published`` takes the paper's networks and numbers to the letter instead of the defaults: 200
-cycles of one epoch for the encoder and five for the predictors, which is for a GPU.
+Without it, scikit-learn's digits are read as series of 8 channels and 8 steps: three minutes.
+``--published`` takes the paper's networks and numbers instead of the defaults: 200 cycles of one
+epoch for the encoder and five for the predictors, which is for a GPU.
 """
 
 import argparse

@@ -54,9 +54,10 @@ class BaseSSL(
     - implement ``_make_objective(encoder, data)``, which returns an :class:`Objective`. It is
       called under the seed, on the CPU; ``encoder.width`` is the number of features.
 
-    It may override ``_sample_shape(shape)``, the shape in which it reads rows, and
-    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees, and add fitted
-    attributes in ``_publish(objective)``.
+    It may override ``_sample_shape(shape)``, the shape in which it reads rows,
+    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees, and ``_optimizer()``,
+    what its ``optimizer`` stands for, and add fitted attributes in ``_publish(objective)``. A
+    method without views leaves ``augment`` out.
     """
 
     _parameter_constraints: dict = {

@@ -102,8 +102,9 @@ def _filled(chosen: list[int], diagonal: np.ndarray, k: int) -> np.ndarray:
         "of the largest diagonal entries, which add nothing new.",
         stacklevel=4,
     )
-    rest = [item for item in np.argsort(-diagonal, kind="stable") if item not in set(chosen)]
-    return np.array(chosen + rest[: k - len(chosen)])
+    order = np.argsort(-diagonal, kind="stable")
+    rest = order[~np.isin(order, chosen)]
+    return np.concatenate([np.array(chosen, dtype=int), rest[: k - len(chosen)]])
 
 
 def most_diverse(outputs: Sequence[torch.Tensor], k: int) -> tuple[np.ndarray, np.ndarray]:

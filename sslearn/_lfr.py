@@ -66,8 +66,8 @@ class _LFRObjective(Objective):
         self.predictors = nn.ModuleList(self.make_predictors(self.widths)).to(sample.device)
         # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
         again = [projector(sample) for projector in self.projectors]
-        chance = any(not torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
-        self.targets = RowCache(data, self._project, 2**62 if chance else sum(self.widths))
+        same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
+        self.targets = RowCache(data, self._project, sum(self.widths), deterministic=same)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([projector(x) for projector in self.projectors], dim=1)

@@ -19,26 +19,35 @@ _BYTES = 2**30
 class RowCache:
     """A function of rows, whose values for the rows trained on are kept where that is possible.
 
-    They are kept when rows can be asked for by number (not for a stream) and all values together
-    take at most 1 GiB. Otherwise, and for held-out rows, the function is called.
+    They are kept when the function is sure to give the same again, rows can be asked for by number
+    (not those of a stream) and all values together take at most 1 GiB. Otherwise, and for held-out
+    rows, the function is called.
 
     Parameters
     ----------
     data : TrainingData
         The rows trained on.
     function : callable
-        From standardised rows (n, ...) to a tensor (n, width); always the same for the same rows.
+        From standardised rows (n, ...) to a tensor (n, width).
     width : int
         Of what the function returns.
+    deterministic : bool
+        Whether the same rows always give the same.
     """
 
     def __init__(
-        self, data: TrainingData, function: Callable[[torch.Tensor], torch.Tensor], width: int
+        self,
+        data: TrainingData,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        width: int,
+        *,
+        deterministic: bool = True,
     ) -> None:
         self.function = function
         self.values: torch.Tensor | None = None
         self.place: torch.Tensor | None = None
-        if not isinstance(data.rows, Rows) or 4 * width * len(data) > _BYTES:
+        fits = 4 * width * len(data) <= _BYTES
+        if not (deterministic and fits and isinstance(data.rows, Rows)):
             return
         with torch.no_grad():
             self.values = data.map(function)

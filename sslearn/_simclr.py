@@ -36,8 +36,7 @@ class SimCLR(BaseSSL):
     encoder's features.
 
     Change first: ``augment`` (what a view may change is what the features forget), then
-    ``max_epochs`` and ``learning_rate``: with a thousand rows an epoch has few steps, and more
-    of them, or larger ones (0.01), pay; then ``batch_size`` and ``temperature``.
+    ``max_epochs`` and ``learning_rate``, then ``batch_size`` and ``temperature``.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from __future__ import annotations
 from numbers import Integral
 
 from sklearn.base import clone
+from torch.utils.data import DataLoader
 
 from ._base import BaseSSL
 
@@ -75,13 +76,16 @@ class OnlineProbe:
     _DATA = ("X", "y", "X_val", "y_val")
 
     def __init__(self, estimator, X, y, X_val, y_val, every=5, scoring=None):
+        from sklearn.metrics import check_scoring  # a second of imports, for those who probe
+
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
             raise ValueError(
                 f"The 'every' parameter of OnlineProbe must be an int of at least 1. Got {every!r} "
                 "instead."
             )
         for rows, labels, names in ((X, y, "'X' and 'y'"), (X_val, y_val, "'X_val' and 'y_val'")):
-            if hasattr(rows, "__len__") and not _is_loader(rows) and len(rows) != len(labels):
+            counted = hasattr(rows, "__len__") and not isinstance(rows, DataLoader)
+            if counted and len(rows) != len(labels):
                 raise ValueError(
                     f"The {names} parameters of OnlineProbe must have the same length. Got "
                     f"{len(rows)} rows and {len(labels)} labels."
@@ -94,8 +98,6 @@ class OnlineProbe:
         self.every = every
         self.scoring = scoring
         self.histories_ = []
-        from sklearn.metrics import check_scoring  # a second of imports, for those who probe
-
         self._scorer = check_scoring(estimator, scoring)
 
     @property
@@ -144,9 +146,3 @@ class OnlineProbe:
 
     def __repr__(self):
         return f"OnlineProbe({self.estimator!r}, every={self.every}, scoring={self.scoring!r})"
-
-
-def _is_loader(rows) -> bool:
-    from torch.utils.data import DataLoader
-
-    return isinstance(rows, DataLoader)

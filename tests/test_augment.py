@@ -566,7 +566,6 @@ def test_affine_known_values():
     still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0}
     x = batch(6, IMAGE)
     torch.testing.assert_close(RandomAffine(**still)(x), x)
-    # An angle of 180 degrees at most: with the draw at its end, the image upside down.
     square = coordinates(400, (9, 9)).double()
     for change, largest in (("shift", 9 * 0.25), ("shear", 4 * 0.25)):
         view = RandomAffine(**{**still, change: 0.25}, padding="border")(square, seeded())
