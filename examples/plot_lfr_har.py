@@ -10,9 +10,10 @@ folds of the training part.
     python examples/plot_lfr_har.py [folder of har_uci.npz] [--published] [--seeds 3]
 
 ``har_uci.npz`` holds ``X_train``, ``y_train``, ``subject_train``, ``X_test`` and ``y_test``.
-Without it, scikit-learn's digits are read as series of 8 channels and 8 steps: three minutes.
-``--published`` takes the paper's networks and numbers instead of the defaults: 200 cycles of one
-epoch for the encoder and five for the predictors, which is for a GPU.
+Without it, scikit-learn's digits are read as series of 8 channels and 8 steps: a minute.
+The default networks are trained for 15 cycles of one epoch for the encoder and one for the
+predictors. ``--published`` takes the paper's networks and numbers: 200 cycles with five epochs for
+the predictors, whose six maps of 2304 x 2304 hold 31.9 million weights; that is for a GPU.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def published_projector(shape, width):
 def recipe(published, shape):
     """Parameters of LFR, but for the regime."""
     if not published:
-        return {}
+        return {"max_epochs": 15, "batch_size": 64}
     encoder = published_encoder(shape)
     width = encoder.eval()(torch.zeros(1, *shape)).shape[1]
     return {

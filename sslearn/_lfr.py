@@ -16,7 +16,7 @@ from ._dpp import most_diverse
 from ._heads import HEAD, WIDTH, make_head, make_predictors
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 from ._objective import Batch, Objective
-from ._projectors import make_projectors
+from ._projectors import calibrate, make_projectors
 from ._row_cache import RowCache
 from ._sklearn import Interval, StrOptions
 
@@ -57,6 +57,8 @@ class _LFRObjective(Objective):
         """Choose the targets, compute them once, and make their predictors."""
         self.projectors.eval()
         sample = data.sample(self.selection_batch_size, generator)
+        for projector in self.projectors:
+            calibrate(projector, sample)
         outputs = [projector(sample) for projector in self.projectors]
         if self.n_targets is not None:
             self.chosen, self.kernel = most_diverse(outputs, self.n_targets)
@@ -144,7 +146,9 @@ class LFR(BaseSSL):
         A callable gets the shape of a row and returns a module; it is called ``n_candidates``
         times under the seed. Modules are copied, frozen and kept in eval mode; they take rows, or
         rows made flat, and what they return is made flat. None: random networks for the kind of
-        input.
+        input, standardised on the rows that the choice looks at: a layer of ReLUs for tables, and
+        otherwise random filters, of which it is counted how often they answer (ROCKET's features,
+        arXiv 1910.13051).
     projection_dim : int, default=64
         Width of the outputs of the projectors that None stands for.
     predictors : callable or list of nn.Module, default=None
@@ -184,7 +188,7 @@ class LFR(BaseSSL):
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default=1e-3
+    learning_rate : float or "auto", default=3e-3
         Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
         by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
         0.3 * batch_size / 256 for "lars".
@@ -317,7 +321,7 @@ class LFR(BaseSSL):
         standardize=True,
         max_epochs="auto",
         batch_size="auto",
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         weight_decay=1e-4,
         optimizer=None,
         lr_schedule="cosine",

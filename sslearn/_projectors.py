@@ -11,19 +11,28 @@ from torch import nn
 
 from ._build import Features, build_features, build_module
 
-__all__ = ["make_projectors", "random_projector"]
+__all__ = ["RandomProjector", "calibrate", "make_projectors"]
 
-_KERNELS = (3, 5, 9, 15, 25)
+# Lengths of random kernels, and the filters that share one length and dilation.
+_KERNELS = (5, 7, 9)
+_FILTERS, _GROUPS = 16, 4
+# Cells along each axis over which the answers of filters are averaged: what a window of a series
+# holds does not hang on where it is cut, what an image shows does.
+_CELLS = {1: 1, 2: 4, 3: 2}
 _CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+# Variance below which what a hidden feature tells is not scaled up any further.
+_RARE = 1e-3
 
 
-def random_projector(sample_shape: tuple[int, ...], width: int, number: int) -> nn.Module:
-    """Return a random network for samples of a shape: (n, *sample_shape) to (n, `width`).
+class RandomProjector(nn.Module):
+    """A random network for samples of a shape: (n, *sample_shape) to (n, `width`).
 
-    Tables get one hidden layer of 256. Series, images and volumes get convolutions whose maximum
-    and mean over all positions are mapped to the output, so that it does not hang on where
-    something is; every other candidate has two of them. Candidates differ in the scale they look
-    at, since networks that differ in their weights alone say nearly the same of rows.
+    A random linear map of random features: for tables a layer of 256 with ReLU; for series, images
+    and volumes the part of positions at which each of 64 random filters, of random length and
+    dilation, answers above a random threshold (ROCKET, arXiv 1910.13051). Features and outputs are
+    standardised, see :func:`calibrate`: as they come, most of what a network says is the same for
+    all rows, and hides how rows differ from the loss and from the choice alike.
 
     Parameters
     ----------
@@ -31,30 +40,83 @@ def random_projector(sample_shape: tuple[int, ...], width: int, number: int) -> 
         Shape of a row.
     width : int
         Features that come out.
-    number : int
-        Of the candidate.
     """
-    n_dims = len(sample_shape) - 1
-    if n_dims == 0:
-        return nn.Sequential(nn.Linear(sample_shape[0], 256), nn.ReLU(), nn.Linear(256, width))
-    conv, shortest = _CONVS[n_dims], min(sample_shape[1:])
-    kernels = [k for k in _KERNELS if k <= shortest] or [1]
-    if n_dims > 1:
-        kernels = kernels[:3]
-    kernel = kernels[number % len(kernels)]
-    channels, layers = sample_shape[0], nn.Sequential()
-    for out_channels in (64,) if number // len(kernels) % 2 == 0 else (32, 64):
-        layers.extend([conv(channels, out_channels, kernel, padding=kernel // 2), nn.ReLU()])
-        channels = out_channels
-    return nn.Sequential(layers, _Pool(), nn.Linear(2 * channels, width))
 
-
-class _Pool(nn.Module):
-    """Maximum and mean over all positions: (n, channels, ...) to (n, 2 * channels)."""
+    def __init__(self, sample_shape: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        if len(sample_shape) == 1:
+            hidden = 256
+            self.body: nn.Module = nn.Sequential(nn.Linear(sample_shape[0], hidden), nn.ReLU())
+        else:
+            self.body = _RandomFilters(sample_shape)
+            hidden = self.body.width
+        self.centre = nn.BatchNorm1d(hidden, eps=_RARE, affine=False, momentum=None)
+        self.mix = nn.Linear(hidden, width)
+        self.scale = nn.BatchNorm1d(width, affine=False, momentum=None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.flatten(2)
-        return torch.cat((x.amax(2), x.mean(2) * math.sqrt(x.shape[2])), dim=1)
+        return self.scale(self.mix(self.centre(self.body(x))))
+
+
+class _RandomFilters(nn.Module):
+    """How often random filters answer: (n, channels, ...) to (n, `width`)."""
+
+    def __init__(self, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, *sizes = sample_shape
+        n_dims, shortest = len(sizes), min(sizes)
+        kernels = [k for k in _KERNELS if k <= shortest] or [max(1, shortest - 1 + shortest % 2)]
+        self.filters = nn.ModuleList(
+            self._filters(channels, kernels, shortest, n_dims) for _ in range(_GROUPS)
+        )
+        cells = min(_CELLS[n_dims], shortest)
+        self.pool = _POOLS[n_dims](cells)
+        self.width = _GROUPS * _FILTERS * cells**n_dims
+
+    @staticmethod
+    @torch.no_grad()
+    def _filters(channels: int, kernels: list[int], shortest: int, n_dims: int) -> nn.Module:
+        kernel = kernels[int(torch.randint(len(kernels), ()))]
+        most = math.log2(max((shortest - 1) / max(kernel - 1, 1), 1.0))
+        dilation = int(2 ** (torch.rand(()).item() * most))
+        conv = _CONVS[n_dims](
+            channels, _FILTERS, kernel, dilation=dilation, padding=kernel // 2 * dilation
+        )
+        axes = tuple(range(2, 2 + n_dims))
+        weight = torch.randn(conv.weight.shape)
+        if kernel > 1:
+            weight -= weight.mean(axes, keepdim=True)
+        # Few channels each: filters that see all of them see nearly the same.
+        n_seen = torch.randint(1, 1 + min(channels, 3), (_FILTERS, 1))
+        seen = torch.rand(_FILTERS, channels).argsort(1).argsort(1) < n_seen
+        weight *= seen.view(_FILTERS, channels, *(1,) * n_dims)
+        weight /= weight.flatten(1).norm(dim=1).clamp_min(1e-6).view(-1, *(1,) * (n_dims + 1))
+        conv.weight.copy_(weight)
+        nn.init.uniform_(conv.bias, -1, 1)  # type: ignore[arg-type]
+        return conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = [self.pool((conv(x) > 0).to(x.dtype)).flatten(1) for conv in self.filters]
+        return torch.cat(found, dim=1)
+
+
+@torch.no_grad()
+def calibrate(projector: nn.Module, sample: torch.Tensor) -> None:
+    """Let a random projector standardise as the rows of a sample need; others stay as they are.
+
+    Parameters
+    ----------
+    projector : nn.Module
+        In eval mode, before and after.
+    sample : Tensor of shape (n, ...)
+        Standardised rows.
+    """
+    for module in projector.modules():
+        if isinstance(module, RandomProjector) and len(sample) > 1:
+            module.centre.train()
+            module.scale.train()
+            module(sample)
+            module.eval()
 
 
 def make_projectors(
@@ -77,7 +139,7 @@ def make_projectors(
         Of a row.
     """
     if given is None:
-        made = [random_projector(shape, width, number) for number in range(n_candidates)]
+        made = [RandomProjector(shape, width) for _ in range(n_candidates)]
     else:
         listed = isinstance(given, list | nn.ModuleList)
         each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]

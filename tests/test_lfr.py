@@ -11,7 +11,7 @@ import sslearn._row_cache
 from sslearn import LFR
 from sslearn._dpp import most_diverse
 from sslearn._losses import batchwise_barlow
-from sslearn._projectors import random_projector
+from sslearn._projectors import RandomProjector, calibrate
 
 
 class Kept(LFR):
@@ -292,14 +292,48 @@ def test_losses(loss):
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 30), (1, 1), (3, 8, 8), (1, 28, 28), (1, 4, 5, 6)])
+@pytest.mark.parametrize(
+    "shape", [(5,), (2, 30), (1, 1), (1, 6), (3, 8, 8), (1, 28, 28), (1, 4, 5, 6)]
+)
 def test_random_projectors(shape):
     torch.manual_seed(0)
-    for number in range(12):
-        projector = random_projector(shape, 7, number).eval()
-        out = projector(torch.randn(3, *shape))
-        assert out.shape == (3, 7)
+    x = 3 + torch.randn(50, *shape)
+    for _ in range(12):
+        projector = RandomProjector(shape, 7).eval()
+        calibrate(projector, x)
+        assert not any(module.training for module in projector.modules())
+        out = projector(x)
+        assert out.shape == (50, 7)
         assert out.isfinite().all()
+        torch.testing.assert_close(out.mean(0), torch.zeros(7), rtol=0, atol=1e-4)
+        torch.testing.assert_close(projector(x[:3]), out[:3])
+        other = projector(x[:1] + 100)
+        assert other.isfinite().all()
+
+
+def test_random_filters_count_where_they_answer():
+    torch.manual_seed(0)
+    projector = RandomProjector((2, 40), 5).eval()
+    x = torch.randn(6, 2, 40)
+    expected = [
+        (conv(x) > 0).double().mean(2).float() for conv in projector.body.filters
+    ]  # the part of positions above the threshold
+    torch.testing.assert_close(projector.body(x), torch.cat(expected, dim=1))
+    seen = torch.cat([conv.weight.abs().sum(2) > 0 for conv in projector.body.filters])
+    assert set(seen.sum(1).tolist()) == {1, 2}
+    # Where something happens makes no difference, but for the ends.
+    bump = torch.zeros(2, 2, 400)
+    bump[0, :, 100:110] = bump[1, :, 250:260] = 1.0
+    longer = RandomProjector((2, 400), 5).eval()
+    first, second = longer.body(bump)
+    torch.testing.assert_close(first, second, rtol=0, atol=0.2)
+
+
+def test_own_projectors_are_not_calibrated():
+    own = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).eval()
+    before = {key: value.clone() for key, value in own.state_dict().items()}
+    calibrate(own, torch.randn(20, 6))
+    assert all(torch.equal(before[key], value) for key, value in own.state_dict().items())
 
 
 @pytest.mark.parametrize(
