@@ -8,9 +8,12 @@ from torch import nn
 from sslearn._losses import (
     barlow_twins,
     batchwise_barlow,
+    feature_map_nce,
     info_nce,
     negative_cosine,
     nt_xent,
+    offset_labels,
+    offset_nce,
     vicreg,
 )
 
@@ -321,3 +324,132 @@ def test_losses_refuse_shapes(name):
         _loss(name)(torch.eye(2), torch.eye(3))
     with pytest.raises(ValueError, match=r"\(3,\) and \(3,\)"):
         _loss(name)(torch.ones(3), torch.ones(3))
+
+
+def test_offset_labels():
+    assert offset_labels((2, 4, 3), 2).tolist() == [6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23]
+    assert offset_labels((2, 3), 1).tolist() == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("own_row", [True, False])
+@pytest.mark.parametrize("grid", [(5,), (4, 3), (3, 2, 2)])
+def test_offset_nce_equals_a_slow_twin(grid, own_row):
+    torch.manual_seed(0)
+    b, d, offset = 3, 4, 2
+    targets = torch.randn(b, d, *grid, dtype=torch.float64)
+    predictions = torch.randn(b, d, grid[0] - offset, *grid[1:], dtype=torch.float64)
+    found = offset_nce(predictions, targets, offset, 0.3, own_row=own_row)
+    losses = []
+    for i in range(b):
+        for place in np.ndindex(grid[0] - offset, *grid[1:]):
+            right = (place[0] + offset, *place[1:])
+            p = predictions[(i, slice(None), *place)]
+            scores = {
+                (j, other): 0.3 * p @ targets[(j, slice(None), *other)]
+                for j in range(b)
+                for other in np.ndindex(*grid)
+                if own_row or j != i or other == right
+            }
+            every = torch.stack(list(scores.values()))
+            losses.append(every.logsumexp(0) - scores[i, right])
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_offset_nce_has_as_many_predictions_as_targets_ahead():
+    with pytest.raises(ValueError, match=r"offset_nce needs predictions of shape \(b, d, h - 2"):
+        offset_nce(torch.zeros(2, 3, 4), torch.zeros(2, 3, 5), 2)
+
+
+def test_offset_nce_known_values():
+    # Alike everywhere: chance, among all positions or those of other rows and the right one.
+    same = torch.ones(4, 2, 5)
+    assert offset_nce(same[:, :, :3], same, 2).item() == pytest.approx(np.log(20), abs=1e-6)
+    other = offset_nce(same[:, :, :3], same, 2, own_row=False).item()
+    assert other == pytest.approx(np.log(16), abs=1e-6)
+    one = torch.ones(1, 2, 5)
+    assert offset_nce(one[:, :, :3], one, 2, own_row=False).item() == 0.0
+
+
+def test_feature_map_nce_known_values():
+    torch.manual_seed(0)
+    a1, a2, b1, b2 = (torch.rand(3, 5, 2, 2) for _ in range(4))
+    losses, regularizer = feature_map_nce([a1, a2], [b1, b2], [(0, 1), (1, 1)], clip=10.0)
+    torch.testing.assert_close(losses, torch.tensor([2.235065, 2.190210]), rtol=0, atol=1e-6)
+    assert regularizer.item() == pytest.approx(0.032384, abs=1e-6)
+    torch.manual_seed(0)
+    a, p = torch.rand(4, 8, 1, 1), torch.rand(4, 8, 1, 1)
+    both, regularizer = feature_map_nce([a], [p], [(0, 0)], clip=10.0)
+    assert both.item() == pytest.approx(1.382073, abs=1e-6)
+    assert regularizer.item() == pytest.approx(0.021365, abs=1e-6)
+    for maps, value in (((a, p), 1.378200), ((p, a), 1.385946)):
+        one, _ = feature_map_nce(*([m] for m in maps), [(0, 0)], clip=10.0, bidirectional=False)
+        assert one.item() == pytest.approx(value, abs=1e-6)
+
+
+def test_feature_map_nce_of_a_batch_of_one():
+    maps = [torch.rand(1, 4, 3, requires_grad=True)]
+    losses, _ = feature_map_nce(maps, maps, [(0, 0)])
+    assert losses.item() == 0.0
+    losses.sum().backward()
+
+
+@pytest.mark.parametrize("shapes", [((3, 2), (4, 4)), ((7,), (1,)), ((2, 2, 2), (3, 1, 2))])
+def test_feature_map_nce_equals_a_slow_twin(shapes):
+    torch.manual_seed(0)
+    b, d, clip = 4, 6, 3.0
+    maps = [
+        [torch.randn(b, d, *s, dtype=torch.float64, requires_grad=True) for s in shapes]
+        for _ in range(2)
+    ]
+    comparisons = [(0, 1), (1, 0), (1, 1)]
+    found, regularizer = feature_map_nce(
+        *maps, comparisons, clip=clip, generator=torch.Generator().manual_seed(5)
+    )
+    generator = torch.Generator().manual_seed(5)
+    squares = 0.0
+    for k, (i, j) in enumerate(comparisons):
+        total = 0.0
+        for first, second in (maps, maps[::-1]):
+            anchor, positive = first[i].flatten(2), second[j].flatten(2)
+            place = torch.randint(0, anchor.shape[2], (b,), generator=generator)
+            scores = torch.empty(b, b, positive.shape[2], dtype=torch.float64)
+            for n in range(b):
+                for m in range(b):
+                    for at in range(positive.shape[2]):
+                        scores[n, m, at] = anchor[n, :, place[n]] @ positive[m, :, at] / d**0.5
+            squares = squares + scores.square().mean() / 2
+            scores = clip * torch.tanh(scores / clip)
+            for n in range(b):
+                others = torch.cat([scores[n, m] for m in range(b) if m != n]).exp().sum()
+                for at in range(positive.shape[2]):
+                    own = scores[n, n, at]
+                    loss = -(own - torch.log(own.exp() + others))
+                    total = total + loss / (2 * b * positive.shape[2])
+        torch.testing.assert_close(found[k], total)
+    torch.testing.assert_close(regularizer, 0.05 * squares)
+
+
+def test_feature_map_losses_are_float32_at_least():
+    torch.manual_seed(0)
+    maps = [torch.randn(4, 8, 5, dtype=torch.bfloat16) * 20 for _ in range(2)]
+    losses, regularizer = feature_map_nce([maps[0]], [maps[1]], [(0, 0)])
+    assert losses.dtype == regularizer.dtype == torch.float32
+    assert losses.isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = torch.randn(4, 8, 5)
+        loss = offset_nce(x[:, :, :3], x, 2)
+        assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, offset_nce(x[:, :, :3], x, 2))
+
+
+def test_random_maps_come_from_the_generator():
+    maps = [torch.randn(4, 8, 3), torch.randn(4, 8, 1)]
+    seen = set()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        losses, _ = feature_map_nce(maps, maps, [(1, -1)], generator=generator)
+        assert torch.equal(before, torch.get_rng_state())
+        seen.add(round(losses.item(), 4))
+    assert len(seen) > 1
