@@ -109,7 +109,7 @@ class BYOL(BaseSSL):
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
         Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
-        by the number of steps, at least 1e-3 and at most 1e-2; 0.1 for "sgd" and
+        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
         0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",

@@ -132,7 +132,7 @@ class Steps:
             settings.optimizer,
             self.batches_per_epoch * settings.max_epochs,
             self.batch_size,
-            table=len(data.sample_shape) == 1,
+            n_axes=len(data.sample_shape),
         )
         self.phase: int | None = None
         self.step = 0

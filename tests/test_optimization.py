@@ -132,12 +132,12 @@ def test_plateau_lowers_the_rate():
 
 
 def test_the_automatic_rate_follows_the_number_of_steps():
-    for table in (False, True):
-        assert automatic_rate("adamw", 10, 128, table=table) == (1e-3 if table else 1e-2)
-        assert automatic_rate("sgd", 2000, 128, table=table) == 0.1
-        assert automatic_rate("lars", 2000, 128, table=table) == pytest.approx(0.15)
-    assert automatic_rate("adam", 2000, 128, table=False) == pytest.approx(7.5e-3)
-    assert automatic_rate(torch.optim.AdamW, 10**6, 128, table=False) == 1e-3
+    for n_axes, highest in ((1, 1e-3), (2, 3e-3), (3, 1e-2), (4, 1e-2)):
+        assert automatic_rate("adamw", 10, 128, n_axes=n_axes) == highest
+        assert automatic_rate("sgd", 2000, 128, n_axes=n_axes) == 0.1
+        assert automatic_rate("lars", 2000, 128, n_axes=n_axes) == pytest.approx(0.15)
+        assert automatic_rate(torch.optim.AdamW, 10**6, 128, n_axes=n_axes) == 1e-3
+    assert automatic_rate("adam", 2000, 128, n_axes=3) == pytest.approx(7.5e-3)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,9 @@ def test_the_automatic_epochs_follow_the_number_of_rows(n_rows, expected):
     assert resolve_max_epochs(np.int64(7), n_rows) == 7
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("table", 1e-3), ("series", 15 / (9 * 200))])
+@pytest.mark.parametrize(
+    ("kind", "rate"), [("table", 1e-3), ("series", 3e-3), ("image", 15 / (9 * 200))]
+)
 def test_automatic_settings_are_those_they_stand_for(kind, rate):
     X = rows(kind, n=300)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 8))
