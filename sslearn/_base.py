@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import Features, build_features, build_module, copy_module
+from ._build import Features, Reshape, build_features, build_module, copy_module
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
@@ -55,7 +55,8 @@ class BaseSSL(
       called under the seed, on the CPU; ``encoder.width`` is the number of features.
 
     It may override ``_sample_shape(shape)``, the shape in which it reads rows,
-    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees, and ``_optimizer()``,
+    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees,
+    ``_default_encoder(shape, width)``, what ``encoder=None`` stands for, and ``_optimizer()``,
     what its ``optimizer`` stands for, and add fitted attributes in ``_publish(objective)``. A
     method without views leaves ``augment`` out.
     """
@@ -81,16 +82,24 @@ class BaseSSL(
         "verbose": ["verbose"],
     }
 
+    # Rows of a table are series of one channel to this method.
+    _univariate = False
+    # Width of the default encoder's features.
+    _embedding_dim = 128
+
     # --- hooks -----------------------------------------------------------------------------
 
     def _make_objective(self, encoder: Features, data: TrainingData) -> Objective:
         raise NotImplementedError
 
     def _sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
+        return (1, *shape) if self._univariate and len(shape) == 1 else shape
 
     def _encoder_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         return sample_shape
+
+    def _default_encoder(self, shape: tuple[int, ...], width: int) -> nn.Module:
+        return default_encoder(shape, width)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
@@ -186,11 +195,11 @@ class BaseSSL(
             encoder = self._build_encoder(rows.sample_shape)
             augment = getattr(self, "augment", None)
             if augment is None:
-                augment = default_augment(rows.sample_shape)
+                augment = default_augment(self._encoder_shape(rows.sample_shape))
             data = TrainingData(rows, trained_on, standardize, augment, 0, device)
             settings = Settings.of(self, autocast, len(data))
             objective = self._make_objective(encoder, data)
-            data.n_views = objective.n_views
+            data.n_views, data.cut = objective.n_views, objective.cut
             features = objective.features
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
@@ -198,7 +207,11 @@ class BaseSSL(
             lay_out(objective.to(device), len(rows.sample_shape) + 1)
             standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
-            whole = nn.Sequential(OrderedDict(standardize=standardize, features=features))
+            parts = OrderedDict(standardize=standardize, features=features)
+            if rows.sample_shape != rows.item_shape:
+                parts["shape"] = Reshape(rows.sample_shape)
+                parts.move_to_end("shape", last=False)
+            whole = nn.Sequential(parts)
 
             def fitted(history: History) -> dict:
                 copied = copy_module(whole).cpu().eval()
@@ -322,7 +335,9 @@ class BaseSSL(
     def _build_encoder(self, sample_shape: tuple[int, ...]) -> Features:
         shape = self._encoder_shape(sample_shape)
         if self.encoder is None:
-            return build_features(default_encoder(shape, int(self.embedding_dim or 128)), shape)
+            return build_features(
+                self._default_encoder(shape, int(self.embedding_dim or self._embedding_dim)), shape
+            )
         return build_features(build_module(self.encoder, shape, name="encoder"), shape)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ._objective import mark_frozen
 
-__all__ = ["Features", "build_features", "build_module", "copy_module", "probe"]
+__all__ = ["Features", "Reshape", "build_features", "build_module", "copy_module", "probe"]
 
 
 class Features(nn.Module):
@@ -33,6 +33,23 @@ class Features(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x).flatten(1)
+
+
+class Reshape(nn.Module):
+    """Rows in the shape in which a method reads them; those that have it already stay as they are.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one row.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(len(x), *self.shape)
 
 
 def copy_module(module: nn.Module) -> nn.Module:

@@ -21,8 +21,9 @@ _SHARE = 0.01
 # encoder used: healthy ones were seen down to a fifth of it, on rows of few kinds.
 _RANK_LEFT = 0.1
 # Or when unit vectors spread by less than this part of 1 / sqrt(d), the spread of those that point
-# everywhere in d dimensions: they are then one and the same.
-_SPREAD_LEFT = 0.1
+# everywhere in d dimensions, and by less than that part of what they did untrained: they are then
+# one and the same. Means over many patches are alike from the start, without any collapse.
+_SPREAD_LEFT, _SPREAD_KEPT = 0.1, 0.25
 
 
 class RankCurve:
@@ -86,7 +87,7 @@ class RankCurve:
     @property
     def collapsed(self) -> bool:
         """Whether training has made the features nearly the same for all rows."""
-        (_, first, _), *_, (_, rank, spread) = self.points
+        (_, first, untrained), *_, (_, rank, spread) = self.points
         rows_differ = bool((self.sample != self.sample[:1]).any())
-        lost = rank < _RANK_LEFT * first or spread < _SPREAD_LEFT / math.sqrt(self.width)
-        return rows_differ and lost
+        least = min(_SPREAD_LEFT / math.sqrt(self.width), _SPREAD_KEPT * untrained)
+        return rows_differ and (rank < _RANK_LEFT * first or spread < least)

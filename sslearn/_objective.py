@@ -5,6 +5,9 @@ The contract, for those who write a method. All hooks have defaults; most method
 
 ``n_views``
     Views drawn of every batch; 0 turns augmentation off.
+``cut(x)``
+    What views are drawn of: the rows themselves, or pieces of them, each of which is then
+    augmented by itself.
 ``loss(*views)``
     The loss of one batch of views, ready for the encoder. A scalar tensor.
 ``batch_loss(batch)``
@@ -32,7 +35,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-__all__ = ["Batch", "Objective", "jointly", "mark_frozen"]
+__all__ = ["Batch", "Objective", "joined", "jointly", "mark_frozen"]
 
 
 class Batch:
@@ -88,6 +91,10 @@ class Objective(nn.Module):
     def features(self) -> nn.Module:
         """The module whose output ``transform`` returns."""
         return self.encoder
+
+    def cut(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what views are drawn of; by default the rows."""
+        return x
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -161,10 +168,10 @@ def jointly(
     >>> first.shape
     torch.Size([5, 2])
     """
-    return module(_joined(views)).chunk(len(views))
+    return module(joined(views)).chunk(len(views))
 
 
-def _joined(views: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def joined(views: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Concatenate views; without a copy where they are the chunks of one tensor, in order."""
     whole = views[0]._base
     if whole is not None and whole.shape == (sum(map(len, views)), *views[0].shape[1:]):

@@ -89,6 +89,8 @@ class TrainingData:
         self.standardize = standardize
         self.augment = augment
         self.n_views = n_views
+        #: What views are drawn of, see :class:`Objective`.
+        self.cut: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
         self.device = device
         self.sample_shape = rows.sample_shape
 
@@ -114,7 +116,7 @@ class TrainingData:
         raw = self.to_device(raw)
         views: tuple[torch.Tensor, ...] = ()
         if self.n_views:
-            unit = self.standardize.unit(raw)
+            unit = self.cut(self.standardize.unit(raw))
             if self.n_views > 1:
                 unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
             if self.augment is not None:

@@ -40,6 +40,7 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so():
     # Linear heads: batch norms in them would hold the projections apart for a while.
     model = _Collapsing(projector=nn.Linear(128, 32), predictor=nn.Linear(32, 32))
     model.set_params(max_epochs=12, batch_size=32, learning_rate=1.0, random_state=0)
+    model.set_params(weight_decay=0.5)
     with pytest.warns(ConvergenceWarning, match=r"_Collapsing has collapsed.*learning_rate \(it"):
         model.fit(_digits())
     (_, before, _), *_, (epoch, rank, spread) = model.embedding_rank_curve_
@@ -147,6 +148,19 @@ def test_what_counts_as_collapsed(trained, collapsed):
     # The sample stands for the features here; the rows themselves do differ.
     curve.sample = torch.randn(50, 20)
     assert curve.collapsed is collapsed
+
+
+def test_features_that_were_alike_before_have_not_collapsed():
+    """Means over many patches, say."""
+    torch.manual_seed(0)
+    sample = torch.randn(50, 20)
+    curve = RankCurve(_Identity(), _Data(1 + 1e-2 * sample), 0)
+    for scale, collapsed in ((5e-3, False), (1e-4, True)):
+        curve.sample = 1 + scale * sample
+        curve.end_epoch(1)
+        curve.look(2)
+        curve.sample = sample
+        assert curve.collapsed is collapsed
 
 
 def test_rows_that_are_all_alike_do_not_count():

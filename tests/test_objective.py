@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sslearn._objective import _joined, jointly
+from sslearn._objective import joined, jointly
 
 
 def test_jointly_is_one_forward_pass_of_all_views():
@@ -23,7 +23,7 @@ def test_jointly_is_one_forward_pass_of_all_views():
 def test_chunks_of_one_tensor_are_joined_without_a_copy():
     whole = torch.randn(6, 2, 3, 3).contiguous(memory_format=torch.channels_last)
     a, b, c = whole.chunk(3)
-    assert _joined((a, b, c)) is whole
+    assert joined((a, b, c)) is whole
     for views in (
         (b, a, c),
         (a, b),
@@ -32,11 +32,11 @@ def test_chunks_of_one_tensor_are_joined_without_a_copy():
         (a, b, whole[1:3]),
         (a, b, c * 1),
     ):
-        joined = _joined(views)
-        assert joined is not whole
-        assert torch.equal(joined, torch.cat(views))
+        together = joined(views)
+        assert together is not whole
+        assert torch.equal(together, torch.cat(views))
     offset = torch.randn(8, 3)[2:]
-    assert torch.equal(_joined(tuple(offset.chunk(2))), offset)
+    assert torch.equal(joined(tuple(offset.chunk(2))), offset)
     norm = nn.BatchNorm2d(2)
     views = whole.chunk(2)
     expected = norm(torch.cat(views))
