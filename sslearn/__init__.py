@@ -1,8 +1,10 @@
 """Self-supervised learning as scikit-learn estimators."""
 
 from . import augment, callbacks, encoders, metrics
+from ._amdim import AMDIM
 from ._barlow_twins import BarlowTwins
 from ._byol import BYOL
+from ._cpc import CPC
 from ._lfr import LFR
 from ._moco import MoCo
 from ._simclr import SimCLR
@@ -12,7 +14,9 @@ from ._vicreg import VICReg
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AMDIM",
     "BYOL",
+    "CPC",
     "LFR",
     "BarlowTwins",
     "MoCo",

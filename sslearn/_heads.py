@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
+import torch
 from torch import nn
 
 from ._build import Features, build_module, probe
 from ._sklearn import Interval
 
-__all__ = ["HEAD", "WIDTH", "make_head", "make_predictors", "mlp_head"]
+__all__ = ["HEAD", "WIDTH", "at_each_place", "make_head", "make_predictors", "mlp_head"]
 
 # Constraints of parameters that are a head, or the width of one of its layers.
 HEAD = [callable, None]
@@ -129,3 +130,12 @@ def make_predictors(
         widths = (*(width,) * (n_layers - 1), out)
         made.append(make_head(one, width, widths, name="predictors", out=out))
     return made
+
+
+def at_each_place(head: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+    """Apply a head of rows to the channels at every place: (n, c, ...) to (n, d, ...).
+
+    Places are laid side by side in memory, as the losses that compare them want them.
+    """
+    rows = maps.flatten(2).mT.reshape(-1, maps.shape[1])  # (n * places, c)
+    return head(rows).unflatten(0, (len(maps), -1)).mT.unflatten(2, maps.shape[2:])

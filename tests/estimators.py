@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from sslearn import BYOL, LFR, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
+from sslearn import AMDIM, BYOL, CPC, LFR, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
+from sslearn._build import Features
 
-ESTIMATORS = {cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo, LFR)}
+ESTIMATORS = {
+    cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo, LFR, CPC, AMDIM)
+}
 
 # One small shape for each kind of input.
 SHAPES = {
@@ -36,3 +39,14 @@ def rows(kind, n=24, dtype=np.float32, seed=0):
     if np.dtype(dtype).kind in "iu":
         return rng.integers(0, 100, size=shape).astype(dtype)
     return rng.normal(size=shape).astype(dtype)
+
+
+def encoder_shape(name, kind):
+    """The shape of what the encoder of an estimator sees of a kind of input."""
+    estimator = ESTIMATORS[name]()
+    return estimator._encoder_shape(estimator._sample_shape(SHAPES[kind]))
+
+
+def trained_module(estimator):
+    """The caller's encoder in what was fitted, wherever the method keeps it."""
+    return [m for m in estimator.encoder_.modules() if isinstance(m, Features)][-1].module

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, SHAPES, rows, small
+from estimators import ESTIMATORS, SHAPES, encoder_shape, rows, small, trained_module
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -121,7 +121,7 @@ class TestEveryKind:
 
     def test_the_callers_encoder_is_left_alone(self, name, kind):
         X = rows(kind)
-        encoder = _flat_encoder(SHAPES[kind])
+        encoder = _flat_encoder(encoder_shape(name, kind))
         before = {key: value.clone() for key, value in encoder.state_dict().items()}
         estimator = small(name, encoder=encoder).fit(X)
         assert estimator.encoder is encoder
@@ -131,7 +131,7 @@ class TestEveryKind:
             assert torch.equal(value, before[key])
         # It is where training starts, for every fold.
         assert _fingerprint(clone(estimator).fit(X)) == _fingerprint(estimator)
-        fitted = estimator.encoder_.features.module
+        fitted = trained_module(estimator)
         assert not torch.equal(fitted[1].weight, encoder[1].weight)
 
     def test_encoder_as_a_callable(self, name, kind):

@@ -31,7 +31,7 @@ SHARED = [
     "verbose",
 ]
 # Words that depend on the method.
-DIFFERS = {"batch_size", "learning_rate", "optimizer"}
+DIFFERS = {"batch_size", "embedding_dim", "learning_rate", "optimizer"}
 
 
 def _section(doc, title):

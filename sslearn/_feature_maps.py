@@ -1,0 +1,114 @@
+"""What the layers inside of an encoder give: feature maps, fine to coarse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ._build import Features
+from .encoders import ResNet
+
+__all__ = ["FeatureMaps"]
+
+# Layers that None stands for, besides the features.
+_LAYERS = 2
+
+
+class FeatureMaps(nn.Module):
+    """An encoder together with some of its layers: rows to a list of maps (n, channels, ...).
+
+    The first map is what the encoder gives, of one position; then come the layers, in order.
+
+    Parameters
+    ----------
+    encoder : Features
+        The encoder; names of layers are relative to its module.
+    layers : sequence of str or None
+        Names of submodules. None: of a :class:`ResNet` the last stages, the last first; of others
+        the last children whose output has positions. Where there are too few, the last map stands
+        for those that lack.
+    sample_shape : tuple of int
+        Of the rows, to try it out with.
+
+    Raises
+    ------
+    ValueError
+        When the encoder has no such layer, or its output is not a map.
+    """
+
+    def __init__(
+        self, encoder: Features, layers: Sequence[str] | None, sample_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        known = dict(encoder.module.named_modules())
+        self.n_maps = 1 + (_LAYERS if layers is None else len(layers))
+        if layers is None:
+            self.layers = _last_layers(encoder, sample_shape)
+        else:
+            self.layers = list(layers)
+            for name in self.layers:
+                if name not in known or not name:
+                    some = [key for key in known if key]
+                    listed = ", ".join(repr(key) for key in some[:12]) or "none"
+                    more = f" and {len(some) - 12} more" if len(some) > 12 else ""
+                    raise ValueError(
+                        f"The 'feature_layers' parameter names {name!r}, which the encoder "
+                        f"{type(encoder.module).__name__} has not. Its layers are {listed}{more}."
+                    )
+        with torch.no_grad():
+            maps = self.eval()(torch.zeros(2, *sample_shape))
+        #: Channels of each map.
+        self.channels = [found.shape[1] for found in maps]
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        features, maps = _run(self.encoder, self.layers, x)
+        for name in self.layers:
+            found = maps.get(name)
+            if not isinstance(found, torch.Tensor) or found.ndim < 2 or len(found) != len(x):
+                kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found)
+                raise ValueError(
+                    f"The 'feature_layers' parameter names {name!r}, which must give one tensor "
+                    f"(n, channels, ...) for each batch. Got {kind} for {tuple(x.shape)}."
+                )
+        each = [features, *(maps[name] for name in self.layers)]
+        each += each[-1:] * (self.n_maps - len(each))
+        return [found.unsqueeze(2) if found.ndim == 2 else found for found in each]
+
+
+def _run(encoder: Features, names: Sequence[str], x: torch.Tensor):
+    """Return the features and what each named layer gave on the way."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name):
+        return lambda module, inputs, output: found.__setitem__(name, output)
+
+    # For this pass only: a hook that stayed would travel with every copy and pickle.
+    hooks = [
+        encoder.module.get_submodule(name).register_forward_hook(keep(name)) for name in set(names)
+    ]
+    try:
+        return encoder(x), found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last_layers(encoder: Features, sample_shape: tuple[int, ...]) -> list[str]:
+    module = encoder.module
+    if isinstance(module, ResNet):
+        names = [f"stages.{i}" for i in range(len(module.stages))]
+    else:
+        names = [name for name, _ in module.named_children()]
+        with torch.no_grad():
+            _, found = _run(encoder, names, torch.zeros(1, *sample_shape))
+        names = [
+            name
+            for name in names
+            if isinstance(found.get(name), torch.Tensor)
+            and found[name].ndim > 2
+            and found[name][0, 0].numel() > 1
+        ]
+    return names[: -_LAYERS - 1 : -1]

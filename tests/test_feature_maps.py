@@ -1,0 +1,71 @@
+"""Maps from inside of an encoder."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from sslearn._build import Features
+from sslearn._feature_maps import FeatureMaps
+from sslearn.encoders import default_encoder
+
+
+def _maps(module, layers, shape, width=8):
+    return FeatureMaps(Features(module, width), layers, shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "positions"),
+    [((2, 40), [1, 10, 20]), ((3, 16, 16), [1, 16, 64]), ((1, 8, 8, 8), [1, 1, 8])],
+)
+def test_maps_of_the_default_encoder_are_coarse_to_fine(shape, positions):
+    encoder = default_encoder(shape, 8)
+    maps = _maps(encoder, None, shape)
+    x = torch.randn(3, *shape)
+    found = maps.eval()(x)
+    assert [m.flatten(2).shape[2] for m in found] == positions
+    assert [m.shape[1] for m in found] == maps.channels
+    torch.testing.assert_close(found[0][:, :, 0], encoder(x))
+    stages = encoder.feature_maps(x)
+    torch.testing.assert_close(found[1].flatten(2), stages[-1].flatten(2))
+    torch.testing.assert_close(found[2].flatten(2), stages[-2].flatten(2))
+
+
+def test_layers_by_name_and_no_hook_stays():
+    net = nn.Sequential()
+    net.add_module("layer1", nn.Conv1d(2, 4, 3))
+    net.add_module("layer2", nn.Sequential(nn.ReLU(), nn.Conv1d(4, 6, 3)))
+    net.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(6 * 6, 8)))
+    maps = _maps(net, ("layer2", "layer1"), (2, 10))
+    found = maps(torch.randn(3, 2, 10))
+    assert [tuple(m.shape) for m in found] == [(3, 8, 1), (3, 6, 6), (3, 4, 8)]
+    assert not any(module._forward_hooks for module in net.modules())
+    pickle.dumps(net)
+    by_itself = _maps(net, None, (2, 10))
+    assert by_itself.layers == ["layer2", "layer1"]
+
+
+def test_the_last_map_stands_for_those_that_lack():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(20, 8))
+    found = _maps(net, None, (2, 10))(torch.randn(3, 2, 10))
+    assert [tuple(m.shape) for m in found] == [(3, 8, 1)] * 3
+
+
+def test_unknown_layers():
+    encoder = default_encoder((2, 20), 8)
+    with pytest.raises(ValueError, match="'feature_layers' parameter names 'layer2'.*'stages.0'"):
+        _maps(encoder, ("layer2",), (2, 20))
+    with pytest.raises(ValueError, match="'feature_layers' parameter names ''"):
+        _maps(encoder, ("",), (2, 20))
+
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(4, 8), nn.Linear(4, 8)
+
+        def forward(self, x):
+            return self.used(x.flatten(1))
+
+    with pytest.raises(ValueError, match="'feature_layers' .* 'idle', which must give one tensor"):
+        _maps(Unused(), ("idle",), (2, 2))
