@@ -383,7 +383,8 @@ class LFR(BaseSSL):
 
     def _optimizer(self):
         if self.optimizer is None:
-            return functools.partial(torch.optim.Adam, betas=(0.9, 0.99))
+            fused = self.precision != "float16"  # whose gradient scaler and fused steps collide
+            return functools.partial(torch.optim.Adam, betas=(0.9, 0.99), fused=fused)
         return self.optimizer
 
     def _make_objective(self, encoder, data):

@@ -1,6 +1,6 @@
 """Whole ``fit`` of LFR beside the loop that recomputes what does not change.
 
-    python tests/benchmarks/lfr_speed.py [--width 64] [--cycles 1] [--repeats 5]
+    python tests/benchmarks/lfr_speed.py [--width 64] [--cycles 2] [--repeats 5]
 
 The paper's regime for HAR: three convolutions (2304 features), six random projectors, linear
 predictors, batches of 128; a cycle is one epoch for the encoder and five for the predictors. The
@@ -60,7 +60,7 @@ def plain_loop(data, encoder, projectors, predictors, cycles):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--cycles", type=int, default=1)
+    parser.add_argument("--cycles", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     header(f"fit of LFR over a loop that recomputes, projections {arguments.width} wide")
@@ -70,7 +70,8 @@ def main():
     features = encoder.eval()(torch.zeros(2, *SHAPE)).shape[1]
     projectors = [published_projector(SHAPE, arguments.width) for _ in range(TARGETS)]
     for projector in projectors:
-        projector.eval().requires_grad_(False)(torch.zeros(2, *SHAPE))
+        projector.eval()(torch.zeros(2, *SHAPE))  # makes the lazy layer
+        projector.requires_grad_(False)
     predictors = nn.ModuleList(nn.Linear(features, arguments.width) for _ in range(TARGETS))
     model = LFR(
         encoder,
