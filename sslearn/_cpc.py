@@ -107,8 +107,8 @@ class CPC(BaseSSL):
         Of a patch along each axis; an int is for all. The encoder sees rows of this size. None:
         two strides, of images three.
     patch_stride : int or tuple of int, default=None
-        Steps from one patch to the next. None: an eighth of the longest axis, of volumes a quarter;
-        or, where ``patch_size`` is given, half of it, of images a third.
+        Steps from one patch to the next. None: an eighth of the longest axis (images: at least 2
+        pixels; volumes: a quarter) or, where ``patch_size`` is given, half of it (images: a third).
     context : {"auto", "gru", "masked_conv"}, nn.Module or callable, default="auto"
         The context network. "gru" is for series; "masked_conv", for all, sees its own row of
         patches and those above. "auto" is "gru" for series and "masked_conv" otherwise. A module

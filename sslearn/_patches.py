@@ -18,6 +18,9 @@ _AXES = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 # Strides along the longest axis, and in a patch, that the defaults make. A piece of a signal of a
 # quarter of its length tells what it is; of an image it takes more.
 _STRIDES, _IN_A_PATCH = 8, {1: 2, 2: 3, 3: 2}
+# The shortest stride of the defaults: on tiny images a step of one pixel makes patches as many, and
+# as alike, as pixels.
+_LEAST = {1: 1, 2: 2, 3: 1}
 # Values of a patch from which on convolutions pay, and the hidden layers of a perceptron for fewer.
 _LARGE, _HIDDEN = 4096, (512, 512)
 
@@ -31,7 +34,7 @@ class PatchGrid:
         (channels, ...) with one to three axes behind.
     size, stride : int, sequence of int or None
         Of the patches along each axis; an int is for all of them. None for both: a stride of an
-        eighth of the longest axis (of volumes a quarter), and patches of two strides (of images
+        eighth of the longest axis (of images 2 at least, of volumes a quarter), and patches of two strides (of images
         three). None for one: the other, by the same number of strides in a patch.
     """
 
@@ -47,7 +50,7 @@ class PatchGrid:
         in_a_patch = _IN_A_PATCH[len(lengths)]
         if size is None:
             parts = _STRIDES if len(lengths) < 3 else _STRIDES // 2
-            default = max(1, round(max(lengths) / parts))
+            default = max(_LEAST[len(lengths)], round(max(lengths) / parts))
             # Two patches at least along an axis, where there is room for them.
             strides = strides or [min(default, max(1, n // 2)) for n in lengths]
             sizes = [

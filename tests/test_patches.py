@@ -16,6 +16,8 @@ from sslearn._patches import PatchFeatures, PatchGrid
         ((1, 28, 28), 7, 7, (4, 4)),
         ((3, 32, 32), None, None, (6, 6)),
         ((1, 28, 28, 28), None, None, (3, 3, 3)),
+        ((1, 8, 8), None, None, (2, 2)),
+        ((1, 2, 3), None, None, (2, 2)),
         ((3, 32, 20), (8, 5), (4, 3), (7, 6)),
         ((1, 8, 8, 8), 4, 2, (3, 3, 3)),
         ((1, 2), None, None, (2,)),
