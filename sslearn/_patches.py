@@ -34,8 +34,9 @@ class PatchGrid:
         (channels, ...) with one to three axes behind.
     size, stride : int, sequence of int or None
         Of the patches along each axis; an int is for all of them. None for both: a stride of an
-        eighth of the longest axis (of images 2 at least, of volumes a quarter), and patches of two strides (of images
-        three). None for one: the other, by the same number of strides in a patch.
+        eighth of the longest axis (of images 2 at least, of volumes a quarter), and patches of two
+        strides (of images three). None for one: the other, by the same number of strides in a
+        patch.
     """
 
     def __init__(
