@@ -21,9 +21,9 @@ _SHARE = 0.01
 # encoder used: healthy ones were seen down to a fifth of it, on rows of few kinds.
 _RANK_LEFT = 0.1
 # Or when unit vectors spread by less than this part of 1 / sqrt(d), the spread of those that point
-# everywhere in d dimensions, and by less than that part of what they did untrained: they are then
-# one and the same. Means over many patches are alike from the start, without any collapse.
-_SPREAD_LEFT, _SPREAD_KEPT = 0.1, 0.25
+# everywhere in d dimensions, and use less than that part of the directions: they are then one and
+# the same. Means over many patches spread little from the start, without any collapse.
+_SPREAD_LEFT, _RANK_LEFT_TOO = 0.1, 0.3
 
 
 class RankCurve:
@@ -87,7 +87,7 @@ class RankCurve:
     @property
     def collapsed(self) -> bool:
         """Whether training has made the features nearly the same for all rows."""
-        (_, first, untrained), *_, (_, rank, spread) = self.points
+        (_, first, _), *_, (_, rank, spread) = self.points
         rows_differ = bool((self.sample != self.sample[:1]).any())
-        least = min(_SPREAD_LEFT / math.sqrt(self.width), _SPREAD_KEPT * untrained)
-        return rows_differ and (rank < _RANK_LEFT * first or spread < least)
+        alike = spread < _SPREAD_LEFT / math.sqrt(self.width) and rank < _RANK_LEFT_TOO * first
+        return rows_differ and (rank < _RANK_LEFT * first or alike)

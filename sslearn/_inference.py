@@ -108,8 +108,9 @@ def _features(
 ) -> torch.Tensor:
     largest = check_finite(x, name)
     n = len(x)
-    if x.ndim == 2 and n < _MIN_TABLE_ROWS:
-        x = torch.cat((x, x.new_zeros(_MIN_TABLE_ROWS - n, x.shape[1])))
+    # Tables, also those read as series of one channel.
+    if (x.ndim == 2 or (x.ndim == 3 and x.shape[1] == 1)) and n < _MIN_TABLE_ROWS:
+        x = torch.cat((x, x.new_zeros(_MIN_TABLE_ROWS - n, *x.shape[1:])))
     with torch.autocast(device.type, enabled=False):
         features = encoder(as_layout(x.to(device, non_blocking=True)))[:n]
     # Looked at only where it can be: on a table this check alone takes 4% of the time.
