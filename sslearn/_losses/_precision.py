@@ -1,0 +1,32 @@
+"""Losses see float32 at least, whatever the precision of their input."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["full", "in_full_precision"]
+
+
+def in_full_precision(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Let a loss of two tensors of the same shape (n, d) see float32 at least, autocast off."""
+
+    @functools.wraps(loss)
+    def checked(a: torch.Tensor, b: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        if a.shape != b.shape or a.ndim != 2:
+            raise ValueError(
+                f"{loss.__name__} needs two projections of the same shape (n, d). "
+                f"Got {tuple(a.shape)} and {tuple(b.shape)} instead."
+            )
+        with torch.autocast(a.device.type, enabled=False):
+            return loss(*full(a, b), *args, **kwargs)
+
+    return checked
+
+
+def full(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Cast to one dtype that holds them all, float32 at least."""
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+    return [t.to(dtype) for t in tensors]
