@@ -13,7 +13,15 @@ from torch import nn
 from ._build import Features, build_module, probe
 from ._sklearn import Interval
 
-__all__ = ["HEAD", "WIDTH", "at_each_place", "make_head", "make_predictors", "mlp_head"]
+__all__ = [
+    "HEAD",
+    "WIDTH",
+    "SideBySide",
+    "at_each_place",
+    "make_head",
+    "make_predictors",
+    "mlp_head",
+]
 
 # Constraints of parameters that are a head, or the width of one of its layers.
 HEAD = [callable, None]
@@ -130,6 +138,52 @@ def make_predictors(
         widths = (*(width,) * (n_layers - 1), out)
         made.append(make_head(one, width, widths, name="predictors", out=out))
     return made
+
+
+class SideBySide(nn.Module):
+    """Several heads of the same features: (n, width) to what each gives, one beside another.
+
+    Linear ones become one linear map, whose rows are theirs: many small products take most of
+    their time to start.
+
+    Parameters
+    ----------
+    heads : sequence of Features
+        As :func:`make_predictors` gives them.
+    """
+
+    def __init__(self, heads: Sequence[Features]) -> None:
+        super().__init__()
+        #: Outputs of each.
+        self.widths = [head.width for head in heads]
+        joint = _one_map([_bare(head) for head in heads])
+        self.heads = nn.ModuleList(heads if joint is None else [joint])
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        found = [head(h) for head in self.heads]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def _bare(head: Features) -> nn.Module:
+    module = head.module
+    return module[0] if type(module) is nn.Sequential and len(module) == 1 else module
+
+
+def _one_map(modules: Sequence[nn.Module]) -> nn.Linear | None:
+    """Return the rows of linear maps in one; None where not all are plain and free to move."""
+    maps = [m for m in modules if type(m) is nn.Linear and not m._forward_hooks]
+    free = all(p.requires_grad for m in maps for p in m.parameters())
+    if len(maps) < len(modules) or not free or len({m.bias is None for m in maps}) > 1:
+        return None
+    first = maps[0]
+    joint = nn.Linear(
+        first.in_features, sum(m.out_features for m in maps), bias=first.bias is not None
+    )
+    with torch.no_grad():
+        joint.weight.copy_(torch.cat([m.weight for m in maps]))
+        if joint.bias is not None:
+            joint.bias.copy_(torch.cat([m.bias for m in maps]))
+    return joint
 
 
 def at_each_place(head: nn.Module, maps: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from ._base import BaseSSL
 from ._build import Features
 from ._dpp import most_diverse
-from ._heads import HEAD, WIDTH, make_head, make_predictors
+from ._heads import HEAD, WIDTH, SideBySide, make_head, make_predictors
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 from ._objective import Batch, Objective
 from ._projectors import calibrate, make_projectors
@@ -33,6 +33,7 @@ class _LFRObjective(Objective):
         candidates: list[Features],
         make_predictors: Callable[[list[int]], list[Features]],
         compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        at_once: bool,
         phases: tuple[str, ...],
         n_targets: int | None,
         selection_batch_size: int,
@@ -43,6 +44,7 @@ class _LFRObjective(Objective):
         self.projectors = nn.ModuleList(candidates).requires_grad_(False)
         self.make_predictors = make_predictors
         self.compare = compare
+        self.at_once = at_once  # whether `compare` takes several targets of one width
         self.phases = phases
         self.n_targets = n_targets
         self.selection_batch_size = selection_batch_size
@@ -64,12 +66,13 @@ class _LFRObjective(Objective):
             self.chosen, self.kernel = most_diverse(outputs, self.n_targets)
             candidates = list(self.projectors)
             self.projectors = nn.ModuleList([candidates[i] for i in self.chosen])
-        self.widths = [outputs[i].shape[1] for i in self.chosen]
-        self.predictors = nn.ModuleList(self.make_predictors(self.widths)).to(sample.device)
+        widths = [outputs[i].shape[1] for i in self.chosen]
+        self.at_once &= len(set(widths)) == 1
+        self.predictors = SideBySide(self.make_predictors(widths)).to(sample.device)
         # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
         again = [projector(sample) for projector in self.projectors]
         same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
-        self.targets = RowCache(data, self._project, sum(self.widths), deterministic=same)
+        self.targets = RowCache(data, self._project, sum(widths), deterministic=same)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([projector(x) for projector in self.projectors], dim=1)
@@ -94,16 +97,17 @@ class _LFRObjective(Objective):
         return self.predictors.parameters()
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
-        targets = self.targets(batch, trained_on=self.training).split(self.widths, dim=1)
+        targets = self.targets(batch, trained_on=self.training)
         if self.rests and self._features is not None:
             h = self._features(batch, trained_on=self.training)
         else:
             h = self._encode(batch.x)
-        losses = [
-            self.compare(predictor(h), target)
-            for predictor, target in zip(self.predictors, targets, strict=True)
-        ]
-        return torch.stack(losses).mean()
+        predictions, widths = self.predictors(h), self.predictors.widths
+        if self.at_once:
+            beside = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
+            return self.compare(*(x.transpose(0, 1) for x in beside))  # of (k, n, d)
+        pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
+        return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
 
     def train(self, mode: bool = True) -> _LFRObjective:
         """Set the mode; projectors never change, so neither do they leave eval mode."""
@@ -403,6 +407,7 @@ class LFR(BaseSSL):
                 make_predictors, self.predictors, self.predictor_layers, adapter.width
             ),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
+            isinstance(self.loss, str),
             (learning,) + ("predictors",) * self.predictor_epochs,
             self.n_targets,
             self.selection_batch_size,

@@ -213,7 +213,7 @@ def test_without_a_choice():
     model = _lfr(n_targets=None, n_candidates=5).fit(rows("table"))
     assert model.target_indices_.tolist() == list(range(5))
     assert not hasattr(model, "target_kernel_")
-    assert len(model.kept_.predictors) == 5
+    assert model.kept_.predictors.widths == [4] * 5
 
 
 @pytest.mark.parametrize("kind", sorted(SHAPES))
@@ -239,14 +239,14 @@ def test_projectors_and_predictors_of_ones_own(kind):
     assert widths == [(8, 3), (8, 3)]
     assert model.transform(X).shape == (len(X), 8)
     layered = _lfr(predictor_layers=3, n_targets=2).fit(X)
-    assert len([m for m in layered.kept_.predictors[0].modules() if isinstance(m, nn.Linear)]) == 3
+    assert len([m for m in layered.kept_.predictors.modules() if isinstance(m, nn.Linear)]) == 6
 
 
 def test_an_adapter_learns_and_is_gone():
     adapter = nn.Linear(8, 6)
     model = _lfr(adapter=adapter).fit(rows("table"))
     assert not torch.equal(model.kept_.adapter.module.weight, adapter.weight)
-    assert model.kept_.predictors[0].module[0].in_features == 6
+    assert model.kept_.predictors.heads[0].in_features == 6
     assert model.transform(rows("table")).shape == (24, 8)
     assert not any("adapter" in key for key in model.encoder_.state_dict())
 
@@ -290,6 +290,32 @@ def test_streams_and_held_out_rows():
 def test_losses(loss):
     model = _lfr(loss=loss, max_epochs=10, learning_rate=1e-2).fit(rows("table", n=100))
     assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("loss", ["barlow", "cosine"])
+def test_targets_at_once_or_one_by_one(loss):
+    X = rows("table", n=60)
+    at_once = _lfr(loss=loss).fit(X)
+
+    class OneByOne(Kept):
+        def _make_objective(self, encoder, data):
+            made = super()._make_objective(encoder, data)
+            made.at_once = False
+            return made
+
+    one_by_one = _lfr(OneByOne, loss=loss).fit(X)
+    assert (at_once.kept_.at_once, one_by_one.kept_.at_once) == (True, False)
+    for a, b in zip(_weights(at_once), _weights(one_by_one), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_targets_of_different_widths():
+    torch.manual_seed(0)
+    projectors = [nn.Linear(6, width) for width in (3, 5)]
+    model = _lfr(projectors=projectors, n_targets=2).fit(rows("table"))
+    assert sorted(model.kept_.predictors.widths) == [3, 5]
+    assert not model.kept_.at_once
+    assert len(model.kept_.predictors.heads) == 1  # one map of 8 rows
 
 
 @pytest.mark.parametrize(

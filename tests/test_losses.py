@@ -202,6 +202,18 @@ def test_losses_equal_their_slow_twins(name, n, d, dtype, rtol):
     assert float(found) == pytest.approx(slow(z1.double(), z2.double()), rel=rtol, abs=rtol)
 
 
+@pytest.mark.parametrize("name", ["negative_cosine", "batchwise_barlow"])
+def test_losses_of_several_targets_are_the_mean(name):
+    loss = _loss(name)
+    torch.manual_seed(0)
+    p, z = (torch.randn(3, 7, 4, dtype=torch.float64) for _ in range(2))
+    each = [float(loss(a, b)) for a, b in zip(p, z, strict=True)]
+    assert float(loss(p, z)) == pytest.approx(sum(each) / 3, rel=1e-12)
+    for other in ("nt_xent", "barlow_twins", "vicreg"):  # these know no targets
+        with pytest.raises(ValueError, match="same shape"):
+            _loss(other)(p, z)
+
+
 def test_weights_of_the_terms():
     torch.manual_seed(0)
     z1, z2 = (torch.randn(9, 5, dtype=torch.float64) for _ in range(2))

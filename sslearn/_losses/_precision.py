@@ -7,15 +7,23 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["full", "in_full_precision"]
+__all__ = ["full", "in_full_precision", "of_each_target"]
 
 
 def in_full_precision(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Let a loss of two tensors of the same shape (n, d) see float32 at least, autocast off."""
+    return _checked(loss, most_axes=2)
 
+
+def of_each_target(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """As :func:`in_full_precision`, of tensors (k, n, d) too: of k targets at once."""
+    return _checked(loss, most_axes=3)
+
+
+def _checked(loss: Callable[..., torch.Tensor], most_axes: int) -> Callable[..., torch.Tensor]:
     @functools.wraps(loss)
     def checked(a: torch.Tensor, b: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        if a.shape != b.shape or a.ndim != 2:
+        if a.shape != b.shape or not 2 <= a.ndim <= most_axes:
             raise ValueError(
                 f"{loss.__name__} needs two projections of the same shape (n, d). "
                 f"Got {tuple(a.shape)} and {tuple(b.shape)} instead."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ._precision import in_full_precision
+from ._precision import in_full_precision, of_each_target
 
 __all__ = [
     "barlow_twins",
@@ -118,7 +118,7 @@ def info_nce(
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
 
 
-@in_full_precision
+@of_each_target
 def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """Minus the cosine of each prediction and its target (SimSiam, arXiv 2011.10566, equation 1).
 
@@ -126,7 +126,7 @@ def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    p, z : Tensor of shape (n, d)
+    p, z : Tensor of shape (n, d) or (k, n, d)
         Predictions and targets. Stopping the gradient of the targets is the caller's affair.
 
     Returns
@@ -134,7 +134,7 @@ def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     Tensor
         Scalar, the mean over the rows: -1 where they agree, 0 where orthogonal, 1 where opposite.
     """
-    return -(F.normalize(p, dim=1) * F.normalize(z, dim=1)).sum(1).mean()
+    return -(F.normalize(p, dim=-1) * F.normalize(z, dim=-1)).sum(-1).mean()
 
 
 @in_full_precision
@@ -169,7 +169,7 @@ def _standardised(z: torch.Tensor) -> torch.Tensor:
     return z * z.square().mean(0).clamp_min(_CONSTANT).rsqrt()
 
 
-@in_full_precision
+@of_each_target
 def batchwise_barlow(
     p: torch.Tensor, z: torch.Tensor, off_diagonal_weight: float = 0.01
 ) -> torch.Tensor:
@@ -180,25 +180,29 @@ def batchwise_barlow(
 
     Parameters
     ----------
-    p, z : Tensor of shape (n, d)
-        Predictions and targets; a row of zeros has a cosine of 0 with all.
+    p, z : Tensor of shape (n, d) or (k, n, d)
+        Predictions and targets, of k targets at once; a row of zeros has a cosine of 0 with all.
     off_diagonal_weight : float
         lambda of the paper.
 
     Returns
     -------
     Tensor
-        Scalar, summed over the n x n entries of C.
+        Scalar, summed over the n x n entries of C, the mean over the targets.
     """
-    cosines = F.normalize(p, dim=1) @ F.normalize(z, dim=1).T  # (n, n)
+    cosines = F.normalize(p, dim=-1) @ F.normalize(z, dim=-1).mT  # (..., n, n)
     return _from_identity(cosines, off_diagonal_weight)
 
 
 def _from_identity(c: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
-    """Squared distance of a square matrix from the identity, weighted off the diagonal."""
-    diagonal = c.diagonal()
+    """Squared distance of a square matrix from the identity, weighted off the diagonal.
+
+    Of several matrices (..., d, d), the mean.
+    """
+    diagonal = c.diagonal(dim1=-2, dim2=-1)
     off_diagonal = c.square().sum() - diagonal.square().sum()
-    return (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
+    total = (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
+    return total / c[..., 0, 0].numel()
 
 
 @in_full_precision
