@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -56,9 +57,9 @@ class BaseSSL(
 
     It may override ``_sample_shape(shape)``, the shape in which it reads rows,
     ``_encoder_shape(sample_shape)``, the shape of what its encoder sees,
-    ``_default_encoder(shape, width)``, what ``encoder=None`` stands for, and ``_optimizer()``,
-    what its ``optimizer`` stands for, and add fitted attributes in ``_publish(objective)``. A
-    method without views leaves ``augment`` out.
+    ``_default_encoder(shape, width, rows)``, what ``encoder=None`` stands for (``rows()`` returns
+    some training rows), and ``_optimizer()``, what its ``optimizer`` stands for, and add fitted
+    attributes in ``_publish(objective)``. A method without views leaves ``augment`` out.
     """
 
     _parameter_constraints: dict = {
@@ -84,8 +85,6 @@ class BaseSSL(
 
     # Rows of a table are series of one channel to this method.
     _univariate = False
-    # Width of the default encoder's features.
-    _embedding_dim = 128
 
     # --- hooks -----------------------------------------------------------------------------
 
@@ -98,8 +97,10 @@ class BaseSSL(
     def _encoder_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         return sample_shape
 
-    def _default_encoder(self, shape: tuple[int, ...], width: int) -> nn.Module:
-        return default_encoder(shape, width)
+    def _default_encoder(
+        self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor]
+    ) -> nn.Module:
+        return default_encoder(shape, width, rows() if len(shape) == 1 else None)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
@@ -174,8 +175,8 @@ class BaseSSL(
         name = type(self).__name__
         self._check_relations()
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        order, views, held_out_views, split, prepare, watched = (
-            int(word) for word in np.random.SeedSequence(seed).generate_state(6)
+        order, views, held_out_views, split, prepare, watched, looked_at = (
+            int(word) for word in np.random.SeedSequence(seed).generate_state(7)
         )
         with isolated(seed, device):
             # Costs seconds at its first import, which a process that only transforms never pays.
@@ -192,11 +193,12 @@ class BaseSSL(
             if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
                 raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
             standardize = statistics.layer(self.standardize)
-            encoder = self._build_encoder(rows.sample_shape)
             augment = getattr(self, "augment", None)
             if augment is None:
                 augment = default_augment(self._encoder_shape(rows.sample_shape))
-            data = TrainingData(rows, trained_on, standardize, augment, 0, device)
+            standardize.to(device)
+            data = TrainingData(rows, trained_on, standardize, augment, 0, device, looked_at)
+            encoder = self._build_encoder(data)
             settings = Settings.of(self, autocast, len(data))
             objective = self._make_objective(encoder, data)
             data.n_views, data.cut = objective.n_views, objective.cut
@@ -205,7 +207,6 @@ class BaseSSL(
                 features = build_features(features, rows.sample_shape)
             row_bytes = activation_bytes(features.eval(), rows.sample_shape)
             lay_out(objective.to(device), len(rows.sample_shape) + 1)
-            standardize.to(device)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
             parts = OrderedDict(standardize=standardize, features=features)
             if rows.sample_shape != rows.item_shape:
@@ -332,13 +333,12 @@ class BaseSSL(
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
         return order[n_held_out:].sort().values, order[:n_held_out].sort().values
 
-    def _build_encoder(self, sample_shape: tuple[int, ...]) -> Features:
-        shape = self._encoder_shape(sample_shape)
-        if self.encoder is None:
-            return build_features(
-                self._default_encoder(shape, int(self.embedding_dim or self._embedding_dim)), shape
-            )
-        return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+    def _build_encoder(self, data: TrainingData) -> Features:
+        shape = self._encoder_shape(data.sample_shape)
+        if self.encoder is not None:
+            return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+        width = None if self.embedding_dim is None else int(self.embedding_dim)
+        return build_features(self._default_encoder(shape, width, data.a_look), shape)
 
 
 def _curves(history: History) -> dict:

@@ -141,9 +141,9 @@ class CPC(BaseSSL):
         (``simclr__augment__noise``), pass an object.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
-        before the views are drawn. With False, rows are only cast to float32 (and uint8 images
-        and volumes divided by 255).
+        training rows; constant ones, and features of zeros and ones, are only centred. Images and
+        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
+        float32 (and uint8 images and volumes divided by 255).
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -251,7 +251,6 @@ class CPC(BaseSSL):
         "pool": [StrOptions({"mean", "context"})],
     }
     _univariate = True
-    _embedding_dim = 256
 
     def __init__(
         self,
@@ -320,8 +319,8 @@ class CPC(BaseSSL):
     def _encoder_shape(self, sample_shape):
         return self._grid(sample_shape).patch_shape
 
-    def _default_encoder(self, shape, width):
-        return patch_encoder(shape, width)
+    def _default_encoder(self, shape, width, rows):
+        return patch_encoder(shape, 256 if width is None else width)
 
     def _offsets(self, grid):
         """Which steps ahead are foretold."""

@@ -150,9 +150,9 @@ class LFR(BaseSSL):
         A callable gets the shape of a row and returns a module; it is called ``n_candidates``
         times under the seed. Modules are copied, frozen and kept in eval mode; they take rows, or
         rows made flat, and what they return is made flat. None: random networks for the kind of
-        input, standardised on the rows that the choice looks at: a layer of ReLUs for tables, and
-        otherwise random filters, of which it is counted how often they answer (ROCKET's features,
-        arXiv 1910.13051).
+        input, standardised on the rows that the choice looks at: for tables a layer of ReLUs, of
+        the columns or of their piecewise linear encoding in turn, and otherwise random filters, of
+        which it is counted how often they answer (ROCKET's features, arXiv 1910.13051).
     projection_dim : int, default=64
         Width of the outputs of the projectors that None stands for.
     predictors : callable or list of nn.Module, default=None
@@ -180,12 +180,12 @@ class LFR(BaseSSL):
         Stands between the features and the predictors, learns and rests with the encoder, and is
         gone after ``fit``. A callable gets the width of the features.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 128).
+        Width of the default encoder's features (None: 512 for tables, 128 otherwise).
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
-        before the views are drawn. With False, rows are only cast to float32 (and uint8 images
-        and volumes divided by 255).
+        training rows; constant ones, and features of zeros and ones, are only centred. Images and
+        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
+        float32 (and uint8 images and volumes divided by 255).
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -393,7 +393,11 @@ class LFR(BaseSSL):
 
     def _make_objective(self, encoder, data):
         candidates = make_projectors(
-            self.projectors, self.n_candidates, self.projection_dim, data.sample_shape
+            self.projectors,
+            self.n_candidates,
+            self.projection_dim,
+            data.sample_shape,
+            data.a_look,
         )
         own = nn.Identity() if self.adapter is None else self.adapter
         adapter = make_head(own, encoder.width, (), name="adapter")

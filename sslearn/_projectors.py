@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ._build import Features, build_features, build_module
+from .encoders import PiecewiseLinear
 
 __all__ = ["RandomProjector", "calibrate", "make_projectors"]
 
@@ -28,7 +29,8 @@ _RARE = 1e-3
 class RandomProjector(nn.Module):
     """A random network for samples of a shape: (n, *sample_shape) to (n, `width`).
 
-    A random linear map of random features: for tables a layer of 256 with ReLU; for series, images
+    A random linear map of random features: for tables a layer of 256 with ReLU, of the columns or
+    of their piecewise linear encoding; for series, images
     and volumes the part of positions at which each of 64 random filters, of random length and
     dilation, answers above a random threshold (ROCKET, arXiv 1910.13051). Features and outputs are
     standardised, see :func:`calibrate`: as they come, most of what a network says is the same for
@@ -40,13 +42,19 @@ class RandomProjector(nn.Module):
         Shape of a row.
     width : int
         Features that come out.
+    encoding : PiecewiseLinear or None
+        Of the columns of a table.
     """
 
-    def __init__(self, sample_shape: tuple[int, ...], width: int) -> None:
+    def __init__(
+        self, sample_shape: tuple[int, ...], width: int, encoding: PiecewiseLinear | None = None
+    ) -> None:
         super().__init__()
         if len(sample_shape) == 1:
             hidden = 256
-            self.body: nn.Module = nn.Sequential(nn.Linear(sample_shape[0], hidden), nn.ReLU())
+            n_inputs = sample_shape[0] if encoding is None else encoding.width
+            layers = [nn.Linear(n_inputs, hidden), nn.ReLU()]
+            self.body: nn.Module = nn.Sequential(*([] if encoding is None else [encoding]), *layers)
         else:
             self.body = _RandomFilters(sample_shape)
             hidden = self.body.width
@@ -124,6 +132,7 @@ def make_projectors(
     n_candidates: int,
     width: int,
     shape: tuple[int, ...],
+    rows: Callable[[], torch.Tensor],
 ) -> list[Features]:
     """Return the projectors to choose from: the caller's, or random networks for None.
 
@@ -137,9 +146,16 @@ def make_projectors(
         Of what random networks give.
     shape : tuple of int
         Of a row.
+    rows : callable
+        Returns some training rows, standardised.
     """
     if given is None:
-        made = [RandomProjector(shape, width) for _ in range(n_candidates)]
+        # Two kinds of random networks for tables: which one's outputs are worth more to foretell
+        # differs from table to table.
+        encoding = PiecewiseLinear.of(rows()) if len(shape) == 1 else None
+        made: list[nn.Module] = [
+            RandomProjector(shape, width, encoding if i % 2 else None) for i in range(n_candidates)
+        ]
     else:
         listed = isinstance(given, list | nn.ModuleList)
         each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]

@@ -59,16 +59,16 @@ class SimSiam(BaseSSL):
         A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
         ReLU, linear.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 128).
+        Width of the default encoder's features (None: 512 for tables, 128 otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
         (``simclr__augment__noise``), pass an object.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows; constant ones are only centred. Images and volumes are brought to [0, 1]
-        before the views are drawn. With False, rows are only cast to float32 (and uint8 images
-        and volumes divided by 255).
+        training rows; constant ones, and features of zeros and ones, are only centred. Images and
+        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
+        float32 (and uint8 images and volumes divided by 255).
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.

@@ -68,6 +68,8 @@ class Statistics:
         self._m2 = torch.zeros_like(self._mean)
         self._low = float("inf")
         self._high = float("-inf")
+        # What keeps a feature of a table from being zeros and ones: 0 for those.
+        self._not_binary = torch.zeros_like(self._mean)
 
     def update(self, x: torch.Tensor) -> None:
         """Take in a batch of shape (n, *sample_shape), in its own dtype, on any device."""
@@ -80,6 +82,8 @@ class Statistics:
             low, high = torch.aminmax(x)
             self._low = min(self._low, float(low))
             self._high = max(self._high, float(high))
+        if len(self.sample_shape) == 1:
+            self._not_binary += _sum((x * (x - 1)).abs_()).cpu()
         weight = x.numel() // x.shape[1]
         total = self._weight + weight
         mean = _sum(x) / weight
@@ -112,7 +116,9 @@ class Statistics:
         scale = (self._m2 / max(self._weight, 1)).sqrt()
         # A constant feature has only the rounding of its mean as a deviation.
         floor = 10 * np.finfo(np.float64).eps * self._mean.abs()
-        scale = torch.where(scale > floor, scale, torch.ones_like(scale))
+        # Zeros and ones have a scale already: a rare category must not become a hundred.
+        keep = (scale <= floor) | ((self._not_binary == 0) & (len(self.sample_shape) == 1))
+        scale = torch.where(keep, torch.ones_like(scale), scale)
         return Standardize(self.sample_shape, (low, high), self._mean, scale)
 
 

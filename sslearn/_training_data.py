@@ -13,6 +13,9 @@ from ._standardize import Standardize, Statistics, check_finite
 
 __all__ = ["TrainingData", "measure"]
 
+# Rows by which networks are made that depend on the data: the quantiles of columns, say.
+_LOOKED_AT = 4096
+
 
 def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
     """Go through all rows once: statistics of those trained on, finiteness of all.
@@ -73,6 +76,8 @@ class TrainingData:
         Views of each row in a batch.
     device : torch.device
         Of the batches.
+    look_seed : int
+        Of the rows that :meth:`a_look` returns.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class TrainingData:
         augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None,
         n_views: int,
         device: torch.device,
+        look_seed: int = 0,
     ) -> None:
         self.rows = rows
         self.index = index
@@ -93,6 +99,8 @@ class TrainingData:
         self.cut: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
         self.device = device
         self.sample_shape = rows.sample_shape
+        self.look_seed = look_seed
+        self._looked_at: torch.Tensor | None = None
 
     def __len__(self) -> int:
         if isinstance(self.rows, Stream):
@@ -143,6 +151,18 @@ class TrainingData:
         if self.index is not None:
             chosen = self.index[chosen]
         return self.clean(self.rows.take(chosen))
+
+    def a_look(self) -> torch.Tensor:
+        """Return some rows, standardised, by which networks are made; always the same.
+
+        Of a stream the first ones, which it has kept: it is not gone through once more.
+        """
+        if self._looked_at is None:
+            n = _LOOKED_AT
+            if isinstance(self.rows, Stream) and self.rows.head is not None:
+                n = min(n, len(self.rows.head))
+            self._looked_at = self.sample(n, torch.Generator().manual_seed(self.look_seed))
+        return self._looked_at
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
         """Return `function` of all rows, batch by batch, concatenated on the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from sklearn.utils import check_array
 
 __all__ = ["effective_rank"]
@@ -34,8 +35,10 @@ def effective_rank(features) -> float:
     features = check_array(features, dtype=np.float64, input_name="features")
     # Squares of singular values are eigenvalues, found many times faster. What is lost lies below
     # 1e-7 of the largest, which the paper's own definition drowns in a constant of that size.
-    gram = features @ features.T if len(features) < features.shape[1] else features.T @ features
-    values = np.sqrt(np.linalg.eigvalsh(gram).clip(min=0))
+    short = torch.from_numpy(features if len(features) >= features.shape[1] else features.T)
+    gram = short.T @ short
+    # torch's, on torch's threads: NumPy's waits for its own, seconds where the cores are busy.
+    values = np.sqrt(torch.linalg.eigvalsh(gram).numpy().clip(min=0))
     total = values.sum()
     if total == 0:
         return 1.0

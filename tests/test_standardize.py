@@ -46,6 +46,20 @@ def test_constant_features_are_only_centred(value):
     np.testing.assert_allclose(layer(torch.from_numpy(moved))[:, 1], 2.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_zeros_and_ones_of_a_table_are_only_centred(dtype):
+    x = torch.zeros(1000, 3)
+    x[0, 0] = x[::2, 1] = 1
+    x = x.to(dtype)
+    parts = [x[:300], x[300:]]
+    z = Statistics.of((3,), parts).layer()(x)
+    torch.testing.assert_close(z, x.float() - x.float().mean(0))
+    # Another value, and the feature is one like others.
+    other = torch.cat((x.float(), torch.tensor([[0.5, 2.0, 0.0]])))
+    z = Statistics.of((3,), [other]).layer()(other)
+    torch.testing.assert_close(z[:, :2].std(0, correction=0), torch.ones(2))
+
+
 def test_bytes_of_images_become_zero_to_one():
     X = np.random.default_rng(0).integers(0, 256, size=(20, 3, 5, 5)).astype(np.uint8)
     layer = _layer(X)

@@ -33,7 +33,7 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
     --------
     >>> from sslearn.augment import default_augment
     >>> default_augment((30,))
-    Compose(augmentations=[FeatureCorruption(), GaussianNoise()])
+    Compose(augmentations=[FeatureCorruption(rate=0.3), GaussianNoise()])
     >>> default_augment((3, 16, 16)).get_params()["randomresizedcrop__scale"]
     (0.3, 1.0)
     """
@@ -48,7 +48,8 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
 
 
 def _for_tables(shape: tuple[int, ...]) -> list[Augmentation]:
-    return [FeatureCorruption(), GaussianNoise()]
+    # Half of the paper's rate: better on Adult and Covertype.
+    return [FeatureCorruption(rate=0.3), GaussianNoise()]
 
 
 def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:

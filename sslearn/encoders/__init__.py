@@ -1,12 +1,14 @@
 """Encoders: the networks that turn one sample into one row of features.
 
-An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). The two
-here cover arrays of every kind that the estimators read: :class:`MLP` for tables and
-:class:`ResNet` for series, images and volumes. :func:`default_encoder` picks and sizes one.
+An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
+here cover arrays of every kind that the estimators read: :class:`MLP`, behind a
+:class:`PiecewiseLinear` encoding of the columns, for tables, and :class:`ResNet` for series, images
+and volumes. :func:`default_encoder` picks and sizes one.
 """
 
 from ._default import default_encoder
 from ._mlp import MLP
+from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
 
-__all__ = ["MLP", "ResNet", "default_encoder"]
+__all__ = ["MLP", "PiecewiseLinear", "ResNet", "default_encoder"]

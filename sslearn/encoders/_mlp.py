@@ -16,7 +16,7 @@ class MLP(nn.Module):
     """Multilayer perceptron, the encoder for tables.
 
     Each hidden layer is a linear map without bias, batch normalisation, ReLU and dropout; a last
-    linear map gives the embedding.
+    linear map gives the embedding, or the last hidden layer does.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ class MLP(nn.Module):
         Number of values in a sample.
     hidden_dims : sequence of int, default=(256, 256)
         Widths of the hidden layers. An empty sequence gives a linear encoder.
-    embedding_dim : int, default=128
-        Number of features that come out.
+    embedding_dim : int or None, default=128
+        Number of features that come out. None: no linear map follows the last hidden layer.
     dropout : float, default=0.0
         Probability, in [0, 1), that a hidden activation is set to zero in training.
 
@@ -48,13 +48,20 @@ class MLP(nn.Module):
         in_features: int,
         *,
         hidden_dims: Sequence[int] = (256, 256),
-        embedding_dim: int = 128,
+        embedding_dim: int | None = 128,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.in_features = check_int("MLP", "in_features", in_features)
         self.hidden_dims = check_ints("MLP", "hidden_dims", hidden_dims, may_be_empty=True)
-        self.embedding_dim = check_int("MLP", "embedding_dim", embedding_dim)
+        if embedding_dim is None and not self.hidden_dims:
+            raise ValueError(
+                "The 'embedding_dim' parameter of MLP must be an int where there is no hidden "
+                "layer. Got None instead."
+            )
+        if embedding_dim is not None:
+            embedding_dim = check_int("MLP", "embedding_dim", embedding_dim)
+        self.embedding_dim = embedding_dim
         if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
             raise ValueError(
                 "The 'dropout' parameter of MLP must be a float in the range [0, 1). "
@@ -75,7 +82,9 @@ class MLP(nn.Module):
                 layers.append(nn.Dropout(self.dropout))
             self.hidden.append(nn.Sequential(*layers))
             width = hidden_dim
-        self.output: nn.Module = nn.Linear(width, self.embedding_dim)
+        self.output: nn.Module = nn.Identity()
+        if embedding_dim is not None:
+            self.output = nn.Linear(width, embedding_dim)
 
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Compute the activations of the hidden layers.
@@ -112,7 +121,7 @@ class MLP(nn.Module):
 
         Returns
         -------
-        torch.Tensor of shape (n, embedding_dim)
+        torch.Tensor of shape (n, embedding_dim), or as wide as the last hidden layer
             The features.
         """
         maps = self.feature_maps(x)

@@ -3,9 +3,8 @@
     python tests/benchmarks/lfr_paper.py FOLDER [epilepsy adult adult_complete] [--seeds 3]
 
 HAR is in ``examples/plot_lfr_har.py``. Shorter recipes than the paper's: for Epilepsy its encoder,
-default projectors and 20 cycles; for Adult default networks, trained jointly for 10 epochs. The
-columns of Adult are one-hot or standardised already, hence ``standardize=False``: scaled to unit
-variance, rare categories would drown the rest. Rows and linear probe as in ``quality.py``.
+default projectors and 20 cycles; for Adult the default parameters but for 10 epochs. Rows and linear
+probe as in ``quality.py``.
 """
 
 import argparse
@@ -21,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from plot_lfr_har import published_encoder
 
 PUBLISHED = {"epilepsy": 97.9, "adult": None, "adult_complete": 85.2}
-TABLE = {"standardize": False, "alternate": False, "predictor_epochs": 0, "max_epochs": 10}
+TABLE = {"max_epochs": 10}
 SETTINGS = {
     "epilepsy": {"encoder": published_encoder, "max_epochs": 20, "batch_size": 64},
     "adult": TABLE,

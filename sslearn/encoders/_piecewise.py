@@ -1,0 +1,139 @@
+"""Columns of a table as many features each, so that one layer sees thresholds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ._checks import is_count
+
+__all__ = ["PiecewiseLinear"]
+
+# Outputs in all, over which the bins are spread, and standard deviations below which an output is
+# not scaled up any further: the noise of views would drown the rest in rare categories.
+_OUTPUTS, _RARE = 1024, 0.1
+
+
+class PiecewiseLinear(nn.Module):
+    """Piecewise linear encoding of the columns of a table.
+
+    A column is cut into bins at its quantiles, and becomes an output for each bin, which rises
+    from 0 to 1 within it. A linear map of the outputs is any piecewise linear function of the
+    columns; skewed columns and outliers do no harm. Columns of two values stay as they are. Make
+    it by :meth:`of`, which standardises the outputs too.
+
+    Parameters
+    ----------
+    edges : sequence of sequences of float
+        For each column the increasing borders of its bins; fewer than two of them: the column
+        stays as it is.
+
+    References
+    ----------
+    .. [1] Y. Gorishniy, I. Rubachev, A. Babenko, "On Embeddings for Numerical Features in Tabular
+       Deep Learning", NeurIPS 2022, arXiv:2203.05556.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.encoders import PiecewiseLinear
+    >>> encoding = PiecewiseLinear([[0.0, 1.0, 3.0], []])
+    >>> encoding(torch.tensor([[2.0, 7.0]]))
+    tensor([[1.0000, 0.5000, 7.0000]])
+    """
+
+    column: torch.Tensor
+    slope: torch.Tensor
+    start: torch.Tensor
+    least: torch.Tensor
+    most: torch.Tensor
+    mean: torch.Tensor
+    gain: torch.Tensor
+
+    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        # Of each output: column, slope, value at 0, least and most.
+        outputs: list[tuple[float, ...]] = []
+        for i, borders in enumerate(edges):
+            pairs = [(float(low), float(high)) for low, high in itertools.pairwise(borders)]
+            if any(high <= low for low, high in pairs):
+                raise ValueError(
+                    "The 'edges' parameter of PiecewiseLinear must hold increasing numbers for "
+                    f"each column. Got {list(borders)} for column {i}."
+                )
+            outputs += [(i, 1 / (b - a), -a / (b - a), 0.0, 1.0) for a, b in pairs]
+            if not pairs:
+                outputs.append((i, 1.0, 0.0, -math.inf, math.inf))
+        #: Columns that come in, and outputs.
+        self.in_features, self.width = len(edges), len(outputs)
+        each = torch.tensor(outputs, dtype=torch.float64).T
+        self.register_buffer("column", each[0].long())
+        for name, values in zip(("slope", "start", "least", "most"), each[1:], strict=True):
+            self.register_buffer(name, values.float())
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("gain", torch.ones(self.width))
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, rows: torch.Tensor, n_bins: int = 16) -> PiecewiseLinear:
+        """Put the borders at the quantiles of some rows, and standardise by them.
+
+        Parameters
+        ----------
+        rows : torch.Tensor of shape (n, in_features)
+            A few thousand training rows, standardised.
+        n_bins : int, default=16
+            Bins of a column, at most. There are fewer where a column has fewer distinct values,
+            or so many columns that they make more than 1024 outputs; with more columns than half
+            of that, all stay as they are.
+
+        Returns
+        -------
+        PiecewiseLinear
+            On the CPU.
+        """
+        if not is_count(n_bins):
+            raise ValueError(f"n_bins must be an int in the range [1, inf). Got {n_bins!r}.")
+        rows = rows.detach().float().cpu()
+        ordered = rows.sort(dim=0).values.T.contiguous()  # (in_features, n)
+        distinct = [torch.unique_consecutive(values) for values in ordered]
+        n_cut = sum(len(values) > 2 for values in distinct)
+        n_bins = min(n_bins, _OUTPUTS // max(n_cut, 1))
+        found: list[list[float]] = []
+        for values, different in zip(ordered, distinct, strict=True):
+            if len(different) <= 2 or n_bins < 2:
+                found.append([])
+            else:
+                found.append(_borders(values, different, n_bins).tolist())
+        made = cls(found)
+        outputs = made(rows)
+        made.mean.copy_(outputs.mean(0))
+        if len(rows) > 1:
+            made.gain.copy_(1 / outputs.std(0).clamp_min(_RARE))
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode rows (n, in_features): (n, `width`)."""
+        x = x.flatten(1).index_select(1, self.column)
+        x = torch.addcmul(self.start, x, self.slope)
+        return x.clamp(self.least, self.most).sub(self.mean).mul(self.gain)
+
+
+def _borders(values: torch.Tensor, different: torch.Tensor, n_bins: int) -> torch.Tensor:
+    """Return the borders of bins of sorted values, of which some are `different`."""
+    if len(different) <= n_bins + 1:
+        return different
+    borders = torch.unique_consecutive(values[_places(len(values), n_bins)])
+    if len(borders) <= n_bins // 2:
+        # Most rows have one value: what the others have is told apart too.
+        rest = different[_places(len(different), n_bins // 2)]
+        borders = torch.cat((borders, rest)).unique()
+    return borders
+
+
+def _places(n: int, n_bins: int) -> torch.Tensor:
+    return torch.linspace(0, n - 1, n_bins + 1).round().long()

@@ -1,0 +1,98 @@
+"""Piecewise linear encoding of columns."""
+
+import numpy as np
+import pytest
+import torch
+
+from sslearn import SimCLR
+from sslearn.encoders import MLP, PiecewiseLinear, default_encoder
+
+
+def test_bins_by_hand():
+    encoding = PiecewiseLinear([[0.0, 1.0, 3.0], [], [-1.0, 1.0]])
+    assert (encoding.in_features, encoding.width) == (3, 4)
+    x = torch.tensor([[-5.0, 7.0, 0.0], [0.5, -7.0, 9.0], [2.0, 0.0, -1.0], [9.0, 1.0, 1.0]])
+    expected = [[0, 0, 7, 0.5], [0.5, 0, -7, 1], [1, 0.5, 0, 0], [1, 1, 1, 1]]
+    torch.testing.assert_close(encoding(x), torch.tensor(expected))
+
+
+def _rows(n=3000):
+    rng = np.random.default_rng(0)
+    skewed = np.where(rng.random(n) < 0.9, 0.0, rng.exponential(5, n))
+    columns = [rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 5, n), skewed, np.ones(n)]
+    return torch.from_numpy(np.stack(columns, axis=1)).float()
+
+
+def test_borders_lie_at_the_quantiles():
+    rows = _rows()
+    encoding = PiecewiseLinear.of(rows, n_bins=8)
+    n_outputs = torch.bincount(encoding.column)
+    # A normal column: all bins; two values, one value: as they are; five levels: four steps.
+    assert n_outputs[[0, 1, 2, 4]].tolist() == [8, 1, 4, 1]
+    assert n_outputs[3] >= 4  # nine in ten rows are 0, and the others are told apart too
+    outputs = encoding(rows)
+    torch.testing.assert_close(outputs.mean(0), torch.zeros(encoding.width), atol=1e-4, rtol=0)
+    spread = outputs[:, encoding.column < 3].std(0)
+    torch.testing.assert_close(spread, torch.ones_like(spread), atol=1e-3, rtol=0)
+    assert outputs[:, encoding.column >= 3].std(0).max() < 1 + 1e-3
+    # An eighth of the rows lies in each bin.
+    inside = (rows[:, :1] * encoding.slope[:8] + encoding.start[:8]).clamp(0, 1)
+    share = ((inside > 0) & (inside < 1)).float().mean(0)
+    torch.testing.assert_close(share, torch.full((8,), 1 / 8), atol=2e-3, rtol=0)
+
+
+def test_a_linear_map_of_it_is_any_piecewise_linear_function():
+    x = torch.linspace(-2, 2, 401)[:, None]
+    encoded = PiecewiseLinear.of(x, n_bins=16)(x)
+    design = torch.cat((encoded, torch.ones(len(x), 1)), dim=1)
+    wanted = (x.abs() - 0.5).relu()
+    fit = design @ torch.linalg.lstsq(design, wanted).solution
+    assert (fit - wanted).abs().max() < 0.05
+    line = torch.cat((x, torch.ones_like(x)), dim=1)
+    assert (line @ torch.linalg.lstsq(line, wanted).solution - wanted).abs().max() > 0.3
+
+
+def test_many_columns_have_few_bins_or_none():
+    torch.manual_seed(0)
+    assert PiecewiseLinear.of(torch.randn(500, 100)).width == 1000
+    assert PiecewiseLinear.of(torch.randn(500, 600)).width == 600
+    assert PiecewiseLinear.of(torch.randn(1, 3)).width == 3  # a single row has no quantiles
+
+
+def test_extreme_values_stay_within_the_bins():
+    encoding = PiecewiseLinear.of(torch.randn(100, 2))
+    far = encoding(torch.tensor([[1e30, -1e30]]))
+    assert far.isfinite().all()
+    assert far.abs().max() < 100
+
+
+@pytest.mark.parametrize("edges", [[[0.0, 0.0]], [[1.0], [2.0, 1.0]]])
+def test_borders_must_increase(edges):
+    with pytest.raises(ValueError, match="must hold increasing numbers"):
+        PiecewiseLinear(edges)
+    with pytest.raises(ValueError, match="n_bins must be an int"):
+        PiecewiseLinear.of(torch.randn(5, 2), n_bins=0)
+
+
+def test_the_default_encoder_of_tables():
+    rows = _rows()
+    encoder = default_encoder((5,), rows=rows)
+    assert encoder(rows).shape == (3000, 512)
+    assert (encoder(rows) >= 0).all()
+    assert default_encoder((5,), 16, rows)(rows).shape == (3000, 16)
+    assert isinstance(default_encoder((5,)), MLP)
+
+
+def test_an_estimator_looks_at_training_rows_only():
+    X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    model = SimCLR(max_epochs=1, validation_fraction=0.5, random_state=0, device="cpu").fit(X)
+    encoding = model.encoder_.features.module.encoding
+    assert encoding.width == 3 * 16
+    # Outermost borders are values of training rows; by standardisation they are in its units.
+    lowest = -encoding.start[0] / encoding.slope[0]
+    z = (X[:, 0] - model.encoder_.standardize.shift[0].item()) * model.encoder_.standardize.gain[
+        0
+    ].item()
+    assert np.abs(z - lowest.item()).min() < 1e-4
+    again = SimCLR(max_epochs=1, validation_fraction=0.5, random_state=0, device="cpu").fit(X)
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
