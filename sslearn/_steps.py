@@ -327,7 +327,8 @@ class Steps:
             f"features of all rows are nearly alike (effective rank {rank:.1f}, {before:.1f} "
             f"before training; standard deviation {spread:.2g} at unit length). Lower "
             f"learning_rate (it is {self.learning_rate:g}) or raise warmup_fraction (it is "
-            f"{settings.warmup_fraction:g}); embedding_rank_curve_ shows when it happened."
+            f"{settings.warmup_fraction:g}), or let views change less, by augment, if they leave "
+            "nothing alike in a row; embedding_rank_curve_ shows when it happened."
         )
 
     def end_epoch(self) -> bool:

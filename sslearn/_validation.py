@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -52,19 +53,23 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         rows = Rows(_validate_tensor(estimator, X))
     else:
         _refuse_lists_of_items(estimator, X)
-        array = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype="numeric",
-            order=None,
-            copy=False,
-            ensure_all_finite=False,
-            allow_nd=True,
-            ensure_min_samples=minimum,
-        )
-        if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
-            array = array.astype(np.float64)
+        try:
+            array = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype="numeric",
+                order=None,
+                copy=False,
+                ensure_all_finite=False,
+                allow_nd=True,
+                ensure_min_samples=minimum,
+            )
+            if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
+                array = array.astype(np.float64)
+        except ValueError as error:
+            _refuse_columns_of_text(estimator, X, error)
+            raise
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
         rows = Rows(array)
     if len(rows.sample_shape) > 4:
@@ -80,6 +85,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         )
     if isinstance(rows, Rows) and len(rows) < minimum:
         raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
+    if reset:
+        _warn_of_channels_last(rows.sample_shape)
     if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
         if reset:
@@ -178,6 +185,33 @@ def check_order(X: Any) -> None:
         raise ValueError(
             "transform returns features in the order of the rows, but the DataLoader shuffles, "
             "samples or drops them. Use DataLoader(..., shuffle=False, drop_last=False)."
+        )
+
+
+def _refuse_columns_of_text(estimator, X: Any, error: ValueError) -> None:
+    """Name the columns of a data frame that hold no numbers, and the cure."""
+    if "could not convert" not in str(error) or not hasattr(X, "columns"):
+        return
+    columns = []
+    for name in X.columns:
+        try:
+            np.asarray(X[name]).astype(np.float64)
+        except (TypeError, ValueError):
+            columns.append(name)
+    if columns:
+        raise ValueError(
+            f"{_name(estimator)} needs columns of numbers. Got text in {columns}: make numbers of "
+            "them first, say by a ColumnTransformer with OneHotEncoder(sparse_output=False)."
+        ) from error
+
+
+def _warn_of_channels_last(shape: tuple[int, ...]) -> None:
+    """Say so when images look as if their channels came last; they would be learned from badly."""
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= 8:
+        warnings.warn(
+            f"X has rows of shape {shape}, read as {shape[0]} channels of {shape[1]} x {shape[2]} "
+            "pixels. If channels come last, pass X.transpose(0, 3, 1, 2).",
+            stacklevel=2,
         )
 
 

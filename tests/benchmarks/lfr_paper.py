@@ -3,8 +3,8 @@
     python tests/benchmarks/lfr_paper.py FOLDER [epilepsy adult adult_complete] [--seeds 3]
 
 HAR is in ``examples/plot_lfr_har.py``. Shorter recipes than the paper's: for Epilepsy its encoder,
-default projectors and 20 cycles; for Adult the default parameters but for 10 epochs. Rows and linear
-probe as in ``quality.py``.
+default projectors and 20 cycles; for Adult the default parameters but for 10 epochs. Rows and
+linear probe as in ``quality.py``.
 """
 
 import argparse

@@ -1,192 +1,237 @@
 """Every method with its default parameters on real data: how good are its features?
 
-    python tests/benchmarks/quality.py FOLDER [--data har mnist] [--methods CPC AMDIM]
-        [--seeds 1] [--out quality.csv] [--validate] [--set CPC.max_epochs=5]
+    python tests/benchmarks/quality.py FOLDER [--data har mnist] [--methods CPC raw supervised]
+        [--seeds 1] [--best 2] [--out quality.csv] [--retry] [--validate] [--threads 2]
+        [--set CPC.max_epochs=5] [--list]
 
-FOLDER holds the data sets as ``.npz`` files. A logistic regression on standardised, frozen features
-of the last epoch; its C is chosen on folds of the training part (by subject, where there are any).
-Each method has a row of its own for the untrained encoder, whose only training is an epoch for its
-batch statistics. What ``--out`` holds already is not run again. Settings are chosen with
+FOLDER holds the data sets as ``.npz`` files. Logistic regression and neighbours on frozen features
+of the last epoch, with all labels, a tenth and a hundredth of them (``_probes.py``); methods always
+train on all rows. Beside them stand the untrained encoders, whose only training is an epoch for
+their batch statistics, and what a user would pick instead (``_baselines.py``). ``--best 2 --seeds
+3`` adds seeds for the two methods of each data set that are best in the CSV with seed 0.
+
+The whole takes hours and is run in parts: what ``--out`` holds is not run again, and a cell that
+fails is noted there and left behind (``--retry`` takes it up). Settings are chosen with
 ``--validate``, which takes a part of the training part for the test.
 """
 
 import argparse
 import ast
 import csv
+import datetime
 import time
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from _side_by_side import header
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, train_test_split
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
+import torch
+from _baselines import BASELINES
+from _data_sets import DATA, validation
+from _probes import linear_probe, probes
+from _side_by_side import header, machine
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 import sslearn
 from sslearn.base import BaseSSL
+
+__all__ = ["DATA", "linear_probe", "measure"]
 
 METHODS = [
     name
     for name in sslearn.__all__
     if isinstance(getattr(sslearn, name), type) and issubclass(getattr(sslearn, name), BaseSSL)
 ]
-COLUMNS = ("data", "method", "seed", "linear", "C", "knn", "rank", "epochs", "seconds", "part")
+# One for each encoder that None stands for: most methods have SimCLR's, CPC's sees patches, and
+# AMDIM's reads a table as a series, hence has another one there.
+UNTRAINED = {
+    "random encoder": "SimCLR",
+    "random encoder (CPC)": "CPC",
+    "random encoder (AMDIM)": "AMDIM",
+}
+UNTRAINED_SETTINGS = {"max_epochs": 1, "learning_rate": 1e-12}
+KEY = ("data", "part", "method", "seed", "settings")
+FIGURES = (
+    *("linear", "C", "knn", "linear_10", "linear_10_sd", "knn_10", "linear_1", "linear_1_sd"),
+    *("knn_1", "rank", "epochs", "seconds"),
+)
+COLUMNS = (*KEY, "status", *FIGURES, "date", "machine", "threads", "torch", "message")
 
 
-def har(folder):
-    d = np.load(folder / "har_uci.npz")
-    return d["X_train"], d["X_test"], d["y_train"], d["y_test"], d["subject_train"]
+class Measured(NamedTuple):
+    """What lfr_paper.py asks for; `all` are the columns of the table."""
 
-
-def epilepsy(folder):
-    """Seizure against the rest, rows split at random as the papers do."""
-    d = np.load(folder / "epilepsy_bonn.npz")
-    X = np.concatenate([d["X_train"], d["X_test"]])
-    y = np.concatenate([d["y_train"], d["y_test"]]) == 1
-    return *train_test_split(X, y, test_size=0.2, random_state=42), None
-
-
-def _table(d):
-    one_hot = OneHotEncoder(sparse_output=False, handle_unknown="ignore").fit(d["Xcat_train"])
-    scaler = StandardScaler().fit(d["Xnum_train"])
-    parts = [
-        np.hstack([scaler.transform(d[f"Xnum_{p}"]), one_hot.transform(d[f"Xcat_{p}"])])
-        for p in ("train", "test")
-    ]
-    return *(part.astype(np.float32) for part in parts), d["y_train"], d["y_test"], None
-
-
-def adult(folder):
-    return _table(np.load(folder / "adult.npz"))
-
-
-def adult_complete(folder):
-    """Rows without a missing value, as in the paper of LFR."""
-    d = dict(np.load(folder / "adult.npz"))
-    for part in ("train", "test"):
-        whole = np.ones(len(d[f"y_{part}"]), dtype=bool)
-        for column, name in enumerate(d["cat_names"]):
-            missing = np.flatnonzero(d[f"categories_{name}"] == "?")
-            whole &= ~np.isin(d[f"Xcat_{part}"][:, column], missing)
-        for key in ("Xnum", "Xcat", "y"):
-            d[f"{key}_{part}"] = d[f"{key}_{part}"][whole]
-    return _table(d)
-
-
-def covertype(folder):
-    return _table(np.load(folder / "covertype15k.npz"))
-
-
-def mnist(folder):
-    """10,000 of the training images."""
-    d = np.load(folder / "mnist.npz")
-    X, _, y, _ = train_test_split(
-        d["X_train"], d["y_train"], train_size=10_000, stratify=d["y_train"], random_state=0
-    )
-    return X, d["X_test"], y, d["y_test"], None
-
-
-def digits(folder):
-    X, y = load_digits(return_X_y=True)
-    X = X.reshape(-1, 1, 8, 8)
-    return *train_test_split(X, y, test_size=0.3, stratify=y, random_state=0), None
-
-
-DATA = {f.__name__: f for f in (har, epilepsy, adult, adult_complete, covertype, mnist, digits)}
-
-
-def validation(X, _, y, __, groups):
-    """Split the training part in its turn, by subject where there are subjects."""
-    if groups is None:
-        return *train_test_split(X, y, test_size=0.25, stratify=y, random_state=0), None
-    held_out = np.isin(groups, np.unique(groups)[::3])
-    return X[~held_out], X[held_out], y[~held_out], y[held_out], groups[~held_out]
-
-
-def linear_probe(train, test, y_train, y_test, groups):
-    """Accuracy in percent, and the C that the folds chose."""
-    folds = StratifiedKFold(3, shuffle=True, random_state=0) if groups is None else GroupKFold(3)
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]},
-        cv=folds,
-    )
-    search.fit(train, y_train, groups=groups)
-    return 100 * search.score(test, y_test), search.best_params_["logisticregression__C"]
+    linear: float
+    all: dict
+    seconds: float
 
 
 def measure(data, method, settings, seed):
-    """Fit one method, or look at the rows as they are, and return a row of the table."""
+    """Fit one method, or one of its baselines, and return what its features are worth."""
+    if method in BASELINES:
+        found = BASELINES[method][0](*data, seed)
+        return Measured(found["linear"], found, found["seconds"])
     X_train, X_test, y_train, y_test, groups = data
-    epochs, seconds = 0, 0.0
-    if method == "raw":
-        train, test = (part.reshape(len(part), -1) for part in (X_train, X_test))
-    else:
-        name = method.split(" (")[0]
-        if name != method:
-            settings = {**settings, "max_epochs": 1, "learning_rate": 1e-12}
-        model = getattr(sslearn, name)(random_state=seed, **settings)
-        begun = time.perf_counter()
+    name = UNTRAINED.get(method, method.removesuffix(" (untrained)"))
+    if name != method:
+        settings = {**settings, **UNTRAINED_SETTINGS}
+    model = getattr(sslearn, name)(random_state=seed, **settings)
+    begun = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
         model.fit(X_train)
-        seconds, epochs = time.perf_counter() - begun, model.n_iter_
-        train, test = model.transform(X_train), model.transform(X_test)
-    linear, c = linear_probe(train, test, y_train, y_test, groups)
-    neighbours = KNeighborsClassifier(min(20, len(train) // 10), metric="cosine")
-    knn = make_pipeline(StandardScaler(), Normalizer(), neighbours).fit(train, y_train)
-    rank = sslearn.metrics.effective_rank(test)
-    return linear, c, 100 * knn.score(test, y_test), rank, epochs, seconds
+    seconds = time.perf_counter() - begun
+    train, test = model.transform(X_train), model.transform(X_test)
+    found = probes(train, test, y_train, y_test, groups)
+    found["rank"] = sslearn.metrics.effective_rank(test)
+    found |= {"epochs": model.n_iter_, "seconds": seconds}
+    told = [w.message for w in caught if issubclass(w.category, ConvergenceWarning)]
+    found["message"] = one_line(told[0]) if told else ""
+    return Measured(found["linear"], found, seconds)
 
 
-def known(path):
-    if not path.exists():
-        return set()
-    with path.open() as file:
-        return {(r["data"], r["method"], r["seed"], r["part"]) for r in csv.DictReader(file)}
+def one_line(message):
+    return " ".join(str(message).split())[:300]
 
 
-def main():
+def has_cell(method, n_axes):
+    """Tell whether a method makes sense on arrays of so many axes."""
+    if method in BASELINES:
+        return n_axes in BASELINES[method][1]
+    return method != "random encoder (AMDIM)" or n_axes == 2
+
+
+def read(path):
+    """Rows of a CSV by their key; of two the later one."""
+    if path is None or not path.exists() or not path.stat().st_size:
+        return {}
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise SystemExit(
+                f"{path} has other columns than this script writes, so it is of another version: "
+                f"move it away or name another file. Got {reader.fieldnames}."
+            )
+        return {tuple(row[name] for name in KEY): row for row in reader}
+
+
+def append(path, row):
+    new = not path.exists() or not path.stat().st_size
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def best_methods(rows, data, part, n):
+    """The methods of a data set with the highest accuracy for seed 0 and default parameters."""
+    found = {
+        method: float(row["linear"])
+        for (name, of, method, seed, settings), row in rows.items()
+        if (name, of, seed, settings, row["status"]) == (data, part, "0", "", "ok")
+        and method in METHODS
+    }
+    return sorted(found, key=found.get, reverse=True)[:n]
+
+
+def run_cell(data, key, settings, threads):
+    """Measure one cell; what it raises becomes a row too."""
+    row = dict(zip(KEY, key, strict=True)) | {"status": "ok"}
+    try:
+        found = measure(data, key[2], settings, int(key[3])).all
+    except Exception as error:
+        message = one_line(f"{type(error).__name__}: {error}")
+        row |= {"status": "failed", "message": message}
+    else:
+        row |= {k: v if isinstance(v, str) else f"{v:.4g}" for k, v in found.items()}
+    return row | {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+
+
+def arguments_of_the_command_line():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    everything = [*BASELINES, *UNTRAINED, *METHODS]
     parser.add_argument("--data", nargs="*", choices=list(DATA), default=list(DATA))
-    parser.add_argument("--methods", nargs="*", default=["raw", *METHODS])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--no-untrained", action="store_true")
+    parser.add_argument("--methods", nargs="*", choices=everything, default=everything, metavar="M")
+    parser.add_argument("--seeds", type=int, default=1, help="of methods that draw at random")
+    parser.add_argument("--best", type=int, default=None, help="only the best so many methods")
+    parser.add_argument("--out", type=Path, default=None, help="CSV to which rows are added")
+    parser.add_argument("--retry", action="store_true", help="run failed cells again")
     parser.add_argument("--validate", action="store_true", help="leave the test part alone")
+    parser.add_argument("--threads", type=int, default=None, help="of torch and scikit-learn")
     parser.add_argument("--set", nargs="*", default=[], metavar="METHOD.name=value")
+    parser.add_argument("--list", action="store_true", help="name the cells, run nothing")
     arguments = parser.parse_args()
+    if arguments.best is not None and arguments.out is None:
+        parser.error("--best needs --out, the CSV in which the best are looked up.")
     settings = {}
     for item in arguments.set:
         key, value = item.split("=", 1)
-        method, name = key.split(".", 1)
-        settings.setdefault(method, {})[name] = ast.literal_eval(value)
-    header("quality of features, default parameters")
-    print(" ".join(f"{column:>10}" for column in COLUMNS))
+        method, _, name = key.partition(".")
+        if method not in METHODS or not name:
+            parser.error(f"--set takes METHOD.name=value, METHOD one of {METHODS}. Got {item!r}.")
+        try:
+            settings.setdefault(method, {})[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            settings.setdefault(method, {})[name] = value
+    return arguments, settings
+
+
+def cells(arguments, settings, name, n_axes):
+    """Keys of what is to be run on one data set and is not in the CSV."""
     part = "validation" if arguments.validate else "test"
-    done = known(arguments.out) if arguments.out else set()
-    methods = []
-    for method in arguments.methods:
-        if method != "raw" and not arguments.no_untrained:
-            methods.append(f"{method} (untrained)")
-        methods.append(method)
+    rows = read(arguments.out)
+    methods = arguments.methods
+    if arguments.best is not None:
+        methods = best_methods(rows, name, part, arguments.best)
+    for method in methods:
+        if not has_cell(method, n_axes):
+            continue
+        own = settings.get(UNTRAINED.get(method, method), {})
+        if method in UNTRAINED:
+            own = {k: v for k, v in own.items() if k not in UNTRAINED_SETTINGS}
+        told = " ".join(f"{k}={v!r}" for k, v in sorted(own.items()))
+        for seed in range(1 if method in ("raw", "pca", "hand-made") else arguments.seeds):
+            key = (name, part, method, str(seed), told)
+            row = rows.get(key)
+            if row is None or (arguments.retry and row["status"] == "failed"):
+                yield key, own
+
+
+def main():
+    arguments, settings = arguments_of_the_command_line()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+        threadpool_limits(arguments.threads)
+    threads = torch.get_num_threads()
+    read(arguments.out)  # a file of another version is refused before anything is run
+    header("quality of features, default parameters")
+    shown = ("data", "method", "seed", "settings", *FIGURES, "message")
+    print(" ".join(f"{column:>10}" for column in shown))
     for name in arguments.data:
-        data = DATA[name](arguments.folder)
+        try:
+            data = DATA[name](arguments.folder)
+        except (ImportError, OSError) as error:
+            print(f"{name} is left out: {error}", flush=True)
+            continue
         if arguments.validate:
             data = validation(*data)
-        for method in methods:
-            for seed in range(1 if method == "raw" else arguments.seeds):
-                if (name, method, str(seed), part) in done:
-                    continue
-                found = measure(data, method, settings.get(method.split(" (")[0], {}), seed)
-                row = (name, method, seed, *(f"{v:.4g}" for v in found), part)
-                print(" ".join(f"{value!s:>10}" for value in row), flush=True)
-                if arguments.out:
-                    new = not arguments.out.exists()
-                    with arguments.out.open("a", newline="") as file:
-                        csv.writer(file).writerows([COLUMNS, row] if new else [row])
+        for key, own in cells(arguments, settings, name, data[0].ndim):
+            if arguments.list:
+                print(*key)
+                continue
+            if arguments.out and key in read(arguments.out) and not arguments.retry:
+                continue  # another process was here meanwhile
+            row = run_cell(data, key, own, threads)
+            print(" ".join(f"{row.get(column, '')!s:>10}" for column in shown), flush=True)
+            if arguments.out:
+                append(arguments.out, row)
 
 
 if __name__ == "__main__":

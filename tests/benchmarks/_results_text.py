@@ -1,0 +1,116 @@
+"""What the page of results says of data sets, baselines and how it was measured."""
+
+from _baselines import IMAGES, SERIES, TABLE
+
+# Of each data set its title, the axes of its array, and what it is.
+DATA_SETS = {
+    "har": (
+        "HAR",
+        SERIES,
+        "Series of 9 channels x 128 steps; 7,352 to train on and 2,947 to test on, six activities. "
+        "The official split by subject. 1% of the labels are 74.",
+    ),
+    "epilepsy": (
+        "Epilepsy, random split",
+        SERIES,
+        "Series of 1 x 178, seizure against the rest (80% of the rows); 9,200 and 2,300. Rows are "
+        "split at random as papers do, so that pieces of one recording fall on both sides: compare "
+        "with papers only. 1% of the labels are 92.",
+    ),
+    "epilepsy_by_recording": (
+        "Epilepsy, by recording",
+        SERIES,
+        "The same rows, no recording on both sides; 9,200 and 2,300. 1% of the labels are 92.",
+    ),
+    "adult": (
+        "Adult",
+        TABLE,
+        "Table of 6 numbers and 8 categories, one-hot: 108 columns; 32,561 and 16,281, income "
+        "above 50,000 or not (76% are not). The official split. 1% of the labels are 325.",
+    ),
+    "adult_complete": (
+        "Adult, complete rows",
+        TABLE,
+        "The same without rows that lack a value, as in the paper of LFR: 104 columns; 30,162 and "
+        "15,060. 1% of the labels are 302.",
+    ),
+    "covertype": (
+        "Covertype",
+        TABLE,
+        "Table of 10 numbers and 2 categories, one-hot: 52 columns; 12,096 and 3,024 of the "
+        "balanced subset, seven kinds of forest. 1% of the labels are 119.",
+    ),
+    "mnist": (
+        "MNIST, 10,000 images",
+        IMAGES,
+        "Images of 1 x 28 x 28; 10,000 of the training images, stratified, and all 10,000 test "
+        "images. 1% of the labels are 100.",
+    ),
+    "cifar10": (
+        "CIFAR-10, 10,000 images",
+        IMAGES,
+        "Images of 3 x 32 x 32, decoded from JPEG of quality 75; 10,000 of the training images, "
+        "stratified, and all 10,000 test images. 1% of the labels are 100.",
+    ),
+    "digits": (
+        "Digits",
+        IMAGES,
+        "scikit-learn's digits as images of 1 x 8 x 8; 1,257 and 540, stratified. 1% of the labels "
+        "are 10, one of each class.",
+    ),
+}
+GOALS = {
+    ("har", "CPC"): 93.0,
+    ("har", "AMDIM"): 93.0,
+    ("mnist", "CPC"): 96.0,
+    ("mnist", "AMDIM"): 97.5,
+    ("adult", "LFR"): 85.8,
+}
+LABELS = {
+    "raw": "raw rows",
+    "pca": "PCA",
+    "hand-made": "statistics and spectrum",
+    "boosting": "gradient boosting",
+    "supervised": "supervised encoder",
+}
+INTRODUCTION = """# Results
+
+How good are the features of each method with its **default parameters**? The kind of input (table,
+series, images) decides what those are; nothing is set for a single data set. Written by
+`tests/benchmarks/results_page.py` from what `tests/benchmarks/quality.py` measured.
+
+{provenance}
+
+Methods are fitted on all training rows, without labels; features are those of the last epoch,
+frozen and standardised by the training rows. Percent of the test rows that are classified rightly:
+
+- **linear**: logistic regression; its C (0.001 to 1) is chosen on three folds of the training part,
+  by subject or recording where there are any.
+- **kNN**: the 20 training rows most alike by cosine, each with a vote of exp(cosine / 0.07).
+- **10%** and **1%**: the same with a stratified random part of the labels, at least one of each
+  class; the mean of {ten} and {one} draws. C is chosen by folds of that part, or is 0.1 where a
+  class has fewer than three labels; neighbours are at most as many as labels.
+- **rank**: the effective rank of the features of the test part (RankMe).
+- **seconds**: of `fit`, by the clock.
+- **goal**: of **linear**, where the project has set one.
+- ±: the standard deviation over seeds, where there is more than one. With one seed, differences of
+  half a point are not to be read as an order.
+
+In italics, what to compare with:
+
+- *random encoder*: the untrained encoder of a method, of which only the batch statistics are set by
+  an epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
+  tables, the one that reads a table as a series.
+- *raw rows*, *PCA* (128 components, or half of the columns; not whitened) and, for series,
+  *statistics and spectrum* of each channel, all with the same probes.
+- *gradient boosting*, for tables: scikit-learn's `HistGradientBoostingClassifier` with its
+  defaults, but smaller leaves for few labels. What stands under "linear" is its own accuracy.
+- *supervised encoder*: the default encoder and a linear layer, trained on the labels from scratch
+  with cross-entropy and AdamW, without augmentation. A fifth of the labels, where each class has
+  ten or more, tells how many epochs; it is then trained that long on all of them. What stands under
+  "linear" is its own accuracy."""
+
+GLANCE = """## At a glance
+
+The best method is the one with the highest figure on the test part, so a little of its lead is
+luck. *Best of the rest*: of raw rows, PCA, statistics and spectrum, gradient boosting."""
