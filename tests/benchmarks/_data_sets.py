@@ -83,24 +83,30 @@ def mnist(folder):
 
 def cifar10(folder):
     """10,000 of the training images, stratified; all test images. Packed as JPEG."""
+    d = np.load(folder / "cifar10_jpeg.npz")
+    y, y_test = d["y_train"], d["y_test"]
+    chosen, _ = train_test_split(np.arange(len(y)), train_size=N_IMAGES, stratify=y, random_state=0)
+    return (
+        decoded(d, "train", chosen),
+        decoded(d, "test", range(len(y_test))),
+        y[chosen],
+        y_test,
+        None,
+    )
+
+
+def decoded(d, part, numbers):
+    """Images of some numbers, as bytes (n, 3, 32, 32), of arrays packed as JPEG."""
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
             "The images of cifar10 are packed as JPEG, which needs Pillow: pip install pillow."
         ) from error
-
-    d = np.load(folder / "cifar10_jpeg.npz")
-    y, y_test = d["y_train"], d["y_test"]
-    chosen, _ = train_test_split(np.arange(len(y)), train_size=N_IMAGES, stratify=y, random_state=0)
-
-    def unpacked(part, numbers):
-        packed, offset = d[f"jpeg_{part}"], d[f"offset_{part}"]
-        images = (packed[offset[i] : offset[i + 1]].tobytes() for i in numbers)
-        opened = (Image.open(io.BytesIO(image)).convert("RGB") for image in images)
-        return np.stack([np.asarray(image).transpose(2, 0, 1) for image in opened])
-
-    return unpacked("train", chosen), unpacked("test", range(len(y_test))), y[chosen], y_test, None
+    packed, offset = d[f"jpeg_{part}"], d[f"offset_{part}"]
+    images = (packed[offset[i] : offset[i + 1]].tobytes() for i in numbers)
+    opened = (Image.open(io.BytesIO(image)).convert("RGB") for image in images)
+    return np.stack([np.asarray(image).transpose(2, 0, 1) for image in opened])
 
 
 def digits(folder):

@@ -74,9 +74,22 @@ def byol(encoder, head):
     return module, loss, after_step
 
 
-def bare_loop(method, X, encoder, head, batch_size, epochs, augment):
-    encoder, head = copy.deepcopy(encoder), copy.deepcopy(head)
-    data = torch.from_numpy(X)
+def bare_loop(
+    method,
+    X,
+    encoder,
+    head,
+    batch_size,
+    epochs,
+    augment,
+    *,
+    device="cpu",
+    dtype=None,
+    compiled=False,
+):
+    """Train as one would by hand; `dtype` is that of autocast, `compiled` asks for CUDA graphs."""
+    encoder, head = copy.deepcopy(encoder).to(device), copy.deepcopy(head).to(device)
+    data = torch.from_numpy(X).to(device)
     images = data.ndim == 4
     if images:
         encoder = encoder.to(memory_format=torch.channels_last)
@@ -87,11 +100,13 @@ def bare_loop(method, X, encoder, head, batch_size, epochs, augment):
         axes = (0, *range(2, data.ndim))
         data = (data - data.mean(axes, keepdim=True)) / data.std(axes, keepdim=True)
     module, loss_of, after_step = method(encoder, head)
+    if compiled:
+        loss_of = torch.compile(loss_of, mode="reduce-overhead")
     optimizer = torch.optim.AdamW(parameter_groups(module, 1e-4), lr=1e-3, fused=True)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     n_batches = len(data) // batch_size
     for epoch in range(epochs):
-        order = torch.randperm(len(data), generator=generator)
+        order = torch.randperm(len(data), generator=generator, device=device)
         for i in range(n_batches):
             x = data[order[i * batch_size : (i + 1) * batch_size]]
             if images:
@@ -99,7 +114,8 @@ def bare_loop(method, X, encoder, head, batch_size, epochs, augment):
             views = augment(torch.cat((x, x)), generator)
             if images:
                 views = ((views - mean) / std).contiguous(memory_format=torch.channels_last)
-            loss = loss_of(views)
+            with torch.autocast(data.device.type, dtype, enabled=dtype is not None):
+                loss = loss_of(views)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
