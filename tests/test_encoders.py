@@ -27,7 +27,7 @@ SHAPES = [
 SMALL_RESNETS = [
     (n_dims, stem, norm)
     for n_dims in (1, 2, 3)
-    for stem in ("small", "strided")
+    for stem in ("small", "halved", "strided")
     for norm in ("batch", "layer", "none")
 ]
 
@@ -103,7 +103,8 @@ def test_default_encoder_accepts_numpy_integers():
     [
         ((2, 256), (256,)),
         ((2, 257), (65,)),
-        ((3, 64, 8), (64, 8)),
+        ((3, 16, 8), (16, 8)),
+        ((3, 64, 8), (32, 4)),
         ((3, 65, 8), (17, 2)),
         ((1, 16, 4, 4), (16, 4, 4)),
         ((1, 17, 4, 4), (5, 1, 1)),
@@ -119,7 +120,8 @@ def test_default_encoder_downsamples_large_samples_only(shape, finest):
 def test_resnet_feature_maps_shape(n_dims, stem, norm, size):
     encoder = small_resnet(n_dims, stem, norm, depth=(1, 2, 1))
     maps = encoder.feature_maps(batch(encoder, size=size))
-    sizes = [size] if stem == "small" else [(size + 3) // 4]
+    divided = {"small": 1, "halved": 2, "strided": 4}[stem]
+    sizes = [(size + divided - 1) // divided]
     sizes += [(sizes[0] + 1) // 2, (sizes[0] + 3) // 4]
     assert [m.shape for m in maps] == [
         (6, channels, *[size] * n_dims) for channels, size in zip((4, 8, 5), sizes, strict=True)
@@ -322,7 +324,10 @@ def test_copies_compute_the_same(encoder):
             "'depth' parameter of ResNet must be a non-empty sequence of",
         ),
         (lambda: ResNet(3, depth=[1, 0]), "Got [1, 0] instead."),
-        (lambda: ResNet(3, stem="big"), "must be one of 'small', 'strided'. Got 'big' instead."),
+        (
+            lambda: ResNet(3, stem="big"),
+            "must be one of 'small', 'halved', 'strided'. Got 'big' instead.",
+        ),
         (
             lambda: ResNet(3, norm=None),
             "must be one of 'batch', 'layer', 'none'. Got None instead.",

@@ -74,8 +74,10 @@ def default_encoder(
         stem = "strided"
     elif n_dims == 2 and size > 64:
         stem, n_stages = "strided", 4
+    elif n_dims == 2 and size > 16:
+        stem = "halved"
     elif n_dims == 2:
-        width, n_stages = 16, 3 if size <= 16 else 4
+        width = 16
     elif n_dims == 3 and size > 16:
         stem, width = "strided", 16
     elif n_dims == 3:

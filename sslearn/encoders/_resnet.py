@@ -10,6 +10,9 @@ from ._checks import check_int, check_ints, check_option, is_count
 
 __all__ = ["ResNet"]
 
+# Kernel and stride of the stems that reduce the resolution.
+_STEMS = {"halved": (5, 2), "strided": (7, 2)}
+
 
 class ResNet(nn.Module):
     """Residual network over one, two or three spatial dimensions.
@@ -32,10 +35,11 @@ class ResNet(nn.Module):
         Number of channels of the stem and of the first stage.
     depth : sequence of int, default=(1, 1, 1)
         Number of residual blocks in each stage.
-    stem : {"small", "strided"}, default="small"
-        ``"small"`` is one convolution at full resolution, for small inputs. ``"strided"`` is a
-        convolution of kernel 7 and a max-pooling, which together reduce the resolution by 4, for
-        large ones.
+    stem : {"small", "halved", "strided"}, default="small"
+        ``"small"`` is one convolution at full resolution, for small inputs. ``"halved"`` is one of
+        kernel 5 that halves the resolution: most of the time goes into the first stage.
+        ``"strided"`` is a convolution of kernel 7 and a max-pooling, which together reduce the
+        resolution by 4, for large inputs.
     kernel_size : int or None, default=None
         Odd length of the kernels along each spatial axis, in the blocks and in the small stem.
         None means 5 in one dimension and 3 in two or three.
@@ -84,7 +88,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_option("ResNet", "n_dims", n_dims, (1, 2, 3))
-        check_option("ResNet", "stem", stem, ("small", "strided"))
+        check_option("ResNet", "stem", stem, ("small", *_STEMS))
         check_option("ResNet", "norm", norm, ("batch", "layer", "none"))
         self.in_channels = check_int("ResNet", "in_channels", in_channels)
         self.n_dims = n_dims
@@ -103,7 +107,7 @@ class ResNet(nn.Module):
             )
         self.kernel_size = int(kernel_size)
 
-        stem_kernel, stem_stride = (self.kernel_size, 1) if stem == "small" else (7, 2)
+        stem_kernel, stem_stride = _STEMS.get(stem, (self.kernel_size, 1))
         self.stem = nn.Sequential(
             *_conv_norm(n_dims, self.in_channels, self.width, stem_kernel, stem_stride, norm),
             nn.ReLU(inplace=True),
