@@ -105,10 +105,11 @@ class CPC(BaseSSL):
         of a table are one channel. None: see Notes.
     patch_size : int or tuple of int, default=None
         Of a patch along each axis; an int is for all. The encoder sees rows of this size. None:
-        two strides, of images three.
+        four strides of a series, three of an image, two of a volume.
     patch_stride : int or tuple of int, default=None
-        Steps from one patch to the next. None: an eighth of the longest axis (images: at least 2
-        pixels; volumes: a quarter) or, where ``patch_size`` is given, half of it (images: a third).
+        Steps from one patch to the next. None: a sixteenth of a series, an eighth of the longest
+        axis of an image (2 pixels at least), a quarter of a volume's or, where ``patch_size`` is
+        given, a quarter, a third or half of it.
     context : {"auto", "gru", "masked_conv"}, nn.Module or callable, default="auto"
         The context network. "gru" is for series; "masked_conv", for all, sees its own row of
         patches and those above. "auto" is "gru" for series and "masked_conv" otherwise. A module

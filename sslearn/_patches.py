@@ -17,7 +17,7 @@ __all__ = ["PatchFeatures", "PatchGrid", "patch_encoder"]
 _AXES = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 # Strides along the longest axis, and in a patch, that the defaults make. A piece of a signal of a
 # quarter of its length tells what it is; of an image it takes more.
-_STRIDES, _IN_A_PATCH = 8, {1: 2, 2: 3, 3: 2}
+_STRIDES, _IN_A_PATCH = {1: 16, 2: 8, 3: 4}, {1: 4, 2: 3, 3: 2}
 # The shortest stride of the defaults: on tiny images a step of one pixel makes patches as many, and
 # as alike, as pixels.
 _LEAST = {1: 1, 2: 2, 3: 1}
@@ -33,10 +33,10 @@ class PatchGrid:
     sample_shape : tuple of int
         (channels, ...) with one to three axes behind.
     size, stride : int, sequence of int or None
-        Of the patches along each axis; an int is for all of them. None for both: a stride of an
-        eighth of the longest axis (of images 2 at least, of volumes a quarter), and patches of two
-        strides (of images three). None for one: the other, by the same number of strides in a
-        patch.
+        Of the patches along each axis; an int is for all of them. None for both: a stride of a
+        sixteenth of a series, an eighth of the longest axis of an image, 2 at least, or a quarter
+        of a volume's, and patches of four, three or two strides. None for one: the other, by the
+        same number of strides in a patch.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PatchGrid:
         strides = None if stride is None else _each(stride, len(lengths), "patch_stride")
         in_a_patch = _IN_A_PATCH[len(lengths)]
         if size is None:
-            parts = _STRIDES if len(lengths) < 3 else _STRIDES // 2
+            parts = _STRIDES[len(lengths)]
             default = max(_LEAST[len(lengths)], round(max(lengths) / parts))
             # Two patches at least along an axis, where there is room for them.
             strides = strides or [min(default, max(1, n // 2)) for n in lengths]

@@ -10,9 +10,9 @@ from sslearn._patches import PatchFeatures, PatchGrid
 @pytest.mark.parametrize(
     ("shape", "size", "stride", "grid"),
     [
-        ((9, 128), None, None, (7,)),
-        ((9, 128), 16, None, (15,)),
-        ((9, 128), None, 8, (15,)),
+        ((9, 128), None, None, (13,)),
+        ((9, 128), 16, None, (29,)),
+        ((9, 128), None, 8, (13,)),
         ((1, 28, 28), 7, 7, (4, 4)),
         ((3, 32, 32), None, None, (6, 6)),
         ((1, 28, 28, 28), None, None, (3, 3, 3)),
