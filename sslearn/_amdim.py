@@ -113,10 +113,11 @@ class AMDIM(BaseSSL):
         A head of your own, applied at every position of a map: a callable that gets the number of
         channels and returns a module to (n, map_dim), or a module, which then has to suit all
         maps. None: linear, batch norm, ReLU, linear.
-    comparisons : str, default="01, 02, 11"
+    comparisons : str, default="00, 01, 02, 11"
         Pairs of maps, of the anchor and of the positive: "02" tells from the features of one view
         where map 2 of the other belongs. "r" is a random map in each step; numbers of several
-        digits take a hyphen, "10-2".
+        digits take a hyphen, "10-2". The paper has no "00", of the features of both views, which
+        are what is used in the end.
     tclip : float, default=20.0
         c of ``c * tanh(score / c)``, which keeps scores from growing. Paper: 20.
     bidirectional : bool, default=True
@@ -135,8 +136,9 @@ class AMDIM(BaseSSL):
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
-    batch_size : int or "auto", default="auto"
-        Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
+    batch_size : int or "auto", default=64
+        Rows in a step, whose positions are told from one another: time and memory grow with its
+        square. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
         Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
@@ -236,14 +238,14 @@ class AMDIM(BaseSSL):
         feature_layers=None,
         map_dim=128,
         projector=None,
-        comparisons="01, 02, 11",
+        comparisons="00, 01, 02, 11",
         tclip=20.0,
         bidirectional=True,
         embedding_dim=None,
         augment=None,
         standardize=True,
         max_epochs="auto",
-        batch_size="auto",
+        batch_size=64,
         learning_rate="auto",
         weight_decay=1e-4,
         optimizer="adamw",
