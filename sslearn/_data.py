@@ -56,10 +56,10 @@ def chunk_rows(sample_shape: tuple[int, ...], itemsize: int = 8) -> int:
     return max(1, _CHUNK_BYTES // (itemsize * int(np.prod(sample_shape))))
 
 
-def sample_rows(sample_shape: tuple[int, ...], itemsize: int = 4) -> int:
+def sample_rows(sample_shape: tuple[int, ...], itemsize: int = 4, most: int = _SAMPLE_ROWS) -> int:
     """Return how many rows a sample that is kept in memory has, at most."""
     fit = _SAMPLE_BYTES // (itemsize * int(np.prod(sample_shape)))
-    return max(2, min(_SAMPLE_ROWS, fit))
+    return max(2, min(most, fit))
 
 
 def _view(array: np.ndarray) -> torch.Tensor | None:

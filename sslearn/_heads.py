@@ -169,9 +169,15 @@ def _bare(head: Features) -> nn.Module:
     return module[0] if type(module) is nn.Sequential and len(module) == 1 else module
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    """Tell whether calling a module does more than its forward; spectral norm, say, is a hook."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    return any(hooks) or any((module._backward_hooks, module._backward_pre_hooks))
+
+
 def _one_map(modules: Sequence[nn.Module]) -> nn.Linear | None:
     """Return the rows of linear maps in one; None where not all are plain and free to move."""
-    maps = [m for m in modules if type(m) is nn.Linear and not m._forward_hooks]
+    maps = [m for m in modules if type(m) is nn.Linear and not _has_hooks(m)]
     free = all(p.requires_grad for m in maps for p in m.parameters())
     if len(maps) < len(modules) or not free or len({m.bias is None for m in maps}) > 1:
         return None

@@ -158,7 +158,7 @@ class TrainingData:
         Of a stream the first ones, which it has kept: it is not gone through once more.
         """
         if self._looked_at is None:
-            n = _LOOKED_AT
+            n = sample_rows(self.sample_shape, most=_LOOKED_AT)
             if isinstance(self.rows, Stream) and self.rows.head is not None:
                 n = min(n, len(self.rows.head))
             self._looked_at = self.sample(n, torch.Generator().manual_seed(self.look_seed))

@@ -309,6 +309,13 @@ def test_targets_at_once_or_one_by_one(loss):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_predictors_with_hooks_stay_what_they_are():
+    normed = [nn.utils.spectral_norm(nn.Linear(8, 4)) for _ in range(2)]
+    model = _lfr(predictors=normed, n_targets=2).fit(rows("table"))
+    assert len(model.kept_.predictors.heads) == 2
+    assert np.isfinite(model.loss_curve_).all()
+
+
 def test_targets_of_different_widths():
     torch.manual_seed(0)
     projectors = [nn.Linear(6, width) for width in (3, 5)]

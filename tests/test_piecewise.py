@@ -36,7 +36,7 @@ def test_borders_lie_at_the_quantiles():
     torch.testing.assert_close(spread, torch.ones_like(spread), atol=1e-3, rtol=0)
     assert outputs[:, encoding.column >= 3].std(0).max() < 1 + 1e-3
     # An eighth of the rows lies in each bin.
-    inside = (rows[:, :1] * encoding.slope[:8] + encoding.start[:8]).clamp(0, 1)
+    inside = ((rows[:, :1] - encoding.low[:8]) * encoding.slope[:8]).clamp(0, 1)
     share = ((inside > 0) & (inside < 1)).float().mean(0)
     torch.testing.assert_close(share, torch.full((8,), 1 / 8), atol=2e-3, rtol=0)
 
@@ -66,6 +66,19 @@ def test_extreme_values_stay_within_the_bins():
     assert far.abs().max() < 100
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-6, 1e6])
+def test_bins_of_any_scale(scale):
+    values = torch.arange(5, dtype=torch.float64).mul(scale).float()
+    encoding = PiecewiseLinear([values.tolist()])
+    found = encoding(values[:, None])
+    assert found.isfinite().all()  # bins of 1e-40 are steeper than float32 can say
+    if scale > 1e-30:
+        torch.testing.assert_close(found.sum(1), torch.arange(5.0))
+    # Far from zero, where one number and the next are a bin.
+    near = torch.tensor([1e6, 1e6 + 0.0625, 1e6 + 0.125])
+    assert PiecewiseLinear([near.tolist()])(near[:, None]).tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
 @pytest.mark.parametrize("edges", [[[0.0, 0.0]], [[1.0], [2.0, 1.0]]])
 def test_borders_must_increase(edges):
     with pytest.raises(ValueError, match="must hold increasing numbers"):
@@ -89,7 +102,7 @@ def test_an_estimator_looks_at_training_rows_only():
     encoding = model.encoder_.features.module.encoding
     assert encoding.width == 3 * 16
     # Outermost borders are values of training rows; by standardisation they are in its units.
-    lowest = -encoding.start[0] / encoding.slope[0]
+    lowest = encoding.low[0]
     z = (X[:, 0] - model.encoder_.standardize.shift[0].item()) * model.encoder_.standardize.gain[
         0
     ].item()

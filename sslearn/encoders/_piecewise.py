@@ -16,6 +16,8 @@ __all__ = ["PiecewiseLinear"]
 # Outputs in all, over which the bins are spread, and standard deviations below which an output is
 # not scaled up any further: the noise of views would drown the rest in rare categories.
 _OUTPUTS, _RARE = 1024, 0.1
+# Slope of a bin between neighbouring numbers, which float32 has to hold.
+_STEEPEST = 1e30
 
 
 class PiecewiseLinear(nn.Module):
@@ -47,8 +49,8 @@ class PiecewiseLinear(nn.Module):
     """
 
     column: torch.Tensor
+    low: torch.Tensor
     slope: torch.Tensor
-    start: torch.Tensor
     least: torch.Tensor
     most: torch.Tensor
     mean: torch.Tensor
@@ -56,7 +58,7 @@ class PiecewiseLinear(nn.Module):
 
     def __init__(self, edges: Sequence[Sequence[float]]) -> None:
         super().__init__()
-        # Of each output: column, slope, value at 0, least and most.
+        # Of each output: column, low border, slope, least and most.
         outputs: list[tuple[float, ...]] = []
         for i, borders in enumerate(edges):
             pairs = [(float(low), float(high)) for low, high in itertools.pairwise(borders)]
@@ -65,14 +67,14 @@ class PiecewiseLinear(nn.Module):
                     "The 'edges' parameter of PiecewiseLinear must hold increasing numbers for "
                     f"each column. Got {list(borders)} for column {i}."
                 )
-            outputs += [(i, 1 / (b - a), -a / (b - a), 0.0, 1.0) for a, b in pairs]
+            outputs += [(i, a, min(1 / (b - a), _STEEPEST), 0.0, 1.0) for a, b in pairs]
             if not pairs:
-                outputs.append((i, 1.0, 0.0, -math.inf, math.inf))
+                outputs.append((i, 0.0, 1.0, -math.inf, math.inf))
         #: Columns that come in, and outputs.
         self.in_features, self.width = len(edges), len(outputs)
         each = torch.tensor(outputs, dtype=torch.float64).T
         self.register_buffer("column", each[0].long())
-        for name, values in zip(("slope", "start", "least", "most"), each[1:], strict=True):
+        for name, values in zip(("low", "slope", "least", "most"), each[1:], strict=True):
             self.register_buffer(name, values.float())
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("gain", torch.ones(self.width))
@@ -119,7 +121,8 @@ class PiecewiseLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode rows (n, in_features): (n, `width`)."""
         x = x.flatten(1).index_select(1, self.column)
-        x = torch.addcmul(self.start, x, self.slope)
+        # Subtracted first, which is exact near the border, whatever the column's scale.
+        x = (x - self.low) * self.slope
         return x.clamp(self.least, self.most).sub(self.mean).mul(self.gain)
 
 
