@@ -123,7 +123,7 @@ class AMDIM(BaseSSL):
     bidirectional : bool, default=True
         Let each view be the anchor of the other. False: the first of the second only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 128).
+        Width of the default encoder's features (None: statistics of all its stages).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters

@@ -93,7 +93,8 @@ class MoCo(BaseSSL):
         Let both views ask, and both answer. False is the paper's form: the first asks, the
         second answers, at half the cost and with half the gradients.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, 128 otherwise).
+        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters

@@ -59,7 +59,8 @@ class SimSiam(BaseSSL):
         A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
         ReLU, linear.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, 128 otherwise).
+        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters

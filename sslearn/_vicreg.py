@@ -62,7 +62,8 @@ class VICReg(BaseSSL):
     covariance_weight : float, default=1.0
         nu: the weight of the squared covariances between dimensions. Paper: 1.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, 128 otherwise).
+        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters

@@ -40,7 +40,7 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so():
     # Linear heads: batch norms in them would hold the projections apart for a while.
     model = _Collapsing(projector=nn.Linear(128, 32), predictor=nn.Linear(32, 32))
     model.set_params(max_epochs=12, batch_size=32, learning_rate=1.0, random_state=0)
-    model.set_params(weight_decay=0.5)
+    model.set_params(weight_decay=0.5, embedding_dim=128)
     with pytest.warns(ConvergenceWarning, match=r"_Collapsing has collapsed.*learning_rate \(it"):
         model.fit(_digits())
     (_, before, _), *_, (epoch, rank, spread) = model.embedding_rank_curve_

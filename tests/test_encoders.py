@@ -64,6 +64,12 @@ ENCODERS = {
         )
         for n_dims, stem, norm in SMALL_RESNETS
     },
+    **{
+        f"resnet-{n_dims}d-statistics": lambda n_dims=n_dims: small_resnet(
+            n_dims, pool="statistics", rescale=True
+        )
+        for n_dims in (1, 2, 3)
+    },
 }
 
 
@@ -152,11 +158,55 @@ def test_forward_ends_feature_maps(encoder):
     randomize(encoder).eval()
     x = batch(encoder)
     maps, features = encoder.feature_maps(x), encoder(x)
-    if isinstance(encoder, ResNet):
+    if isinstance(encoder, ResNet) and encoder.pool == "mean":
         torch.testing.assert_close(features, maps[-1].flatten(2).mean(2))
         assert all((m >= 0).all() for m in maps)
+    elif isinstance(encoder, ResNet):
+        flat, each = x.flatten(2), [m.flatten(2) for m in maps]
+        expected = [flat.mean(2), (flat.var(2, correction=0) + 1e-5).log10() / 2]
+        for m in each:
+            expected += [m.mean(2), (m.var(2, correction=0) + 1e-4).sqrt()]
+        torch.testing.assert_close(features, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
     else:
         torch.testing.assert_close(features, encoder.output(maps[-1] if maps else x))
+
+
+def test_statistics_are_the_features_of_samples_with_positions_only():
+    for shape, width in (((9, 128), 2 * (32 + 64 + 128 + 9)), ((3, 32, 32), 448), ((1, 8, 8), 352)):
+        assert default_encoder(shape)(torch.zeros(2, *shape)).shape == (2, width)
+    assert default_encoder((9, 128), 64)(torch.zeros(2, 9, 128)).shape == (2, 64)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2])
+def test_rescaled_channels_do_not_know_their_amplitude(n_dims):
+    encoder = small_resnet(n_dims, pool="statistics", rescale=True).eval()
+    with torch.no_grad():
+        encoder.stem[0].weight[:, :2] = 0  # blind to the channels as they are
+    x = batch(encoder, size=20)
+    faint = 5 + 0.05 * x
+    features, others = encoder(x), encoder(faint)
+    torch.testing.assert_close(others[:, 4:], features[:, 4:], rtol=0.02, atol=0.01)
+    torch.testing.assert_close(others[:, :2], 5 + 0.05 * features[:, :2])
+    decades = features[:, 2:4] - others[:, 2:4]
+    torch.testing.assert_close(decades, torch.full((6, 2), 20.0).log10(), rtol=0.02, atol=0)
+
+
+def test_rescaling_far_from_zero():
+    # A sensor at rest: in float32 the mean of squares would leave nothing of its variance.
+    encoder = small_resnet(1, pool="statistics", rescale=True).eval()
+    x = batch(encoder, size=50)
+    far = encoder(x + 1000)[:, 2:4]
+    torch.testing.assert_close(far, encoder(x)[:, 2:4], rtol=0, atol=1e-3)
+
+
+def test_constant_samples_have_features():
+    for n_dims in (1, 2, 3):
+        encoder = small_resnet(n_dims, pool="statistics", rescale=True)
+        x = torch.full((4, 2, *[6] * n_dims), 3.0, requires_grad=True)
+        features = encoder(x)
+        features.sum().backward()
+        assert features.isfinite().all()
+        assert x.grad.isfinite().all()
 
 
 # What the networks are -------------------------------------------------------------------------
@@ -328,6 +378,8 @@ def test_copies_compute_the_same(encoder):
             lambda: ResNet(3, stem="big"),
             "must be one of 'small', 'halved', 'strided'. Got 'big' instead.",
         ),
+        (lambda: ResNet(3, pool="max"), "must be one of 'mean', 'statistics'. Got 'max' instead."),
+        (lambda: ResNet(3, rescale=2), "'rescale' parameter of ResNet must be one of"),
         (
             lambda: ResNet(3, norm=None),
             "must be one of 'batch', 'layer', 'none'. Got None instead.",

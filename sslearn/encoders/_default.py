@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,9 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of features that come out. None: 512 for tables and 128 otherwise.
+        Number of features that come out. None: 512 for tables, and otherwise statistics of all
+        stages (448 for images of 17 to 64 pixels, 448 and two for each channel for series), which
+        are better features than a number of your own gives: then those of the last stage alone.
     rows : torch.Tensor of shape (n, features), default=None
         Standardised training rows of a table, by which its columns are encoded. None: they are
         not.
@@ -52,7 +55,7 @@ def default_encoder(
     >>> from sslearn.encoders import default_encoder
     >>> encoder = default_encoder((9, 128))
     >>> encoder(torch.zeros(4, 9, 128)).shape
-    torch.Size([4, 128])
+    torch.Size([4, 466])
     """
     shape = check_ints("default_encoder", "sample_shape", sample_shape, may_be_empty=True)
     if not 1 <= len(shape) <= 4:
@@ -66,6 +69,14 @@ def default_encoder(
         encoding = PiecewiseLinear.of(rows)
         network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
         return nn.Sequential(OrderedDict(encoding=encoding, network=network))
+    settings = resnet_settings(shape)
+    if embedding_dim is not None:
+        settings |= {"embedding_dim": embedding_dim, "pool": "mean"}
+    return ResNet(shape[0], **settings)
+
+
+def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:
+    """Size a :class:`ResNet` for series, images or volumes of a shape."""
     n_dims, size = len(shape) - 1, max(shape[1:])
     # The first stage works at the highest resolution and costs most, hence narrow where the
     # resolution stays high, and a strided stem where it would cost too much all the same.
@@ -82,11 +93,13 @@ def default_encoder(
         stem, width = "strided", 16
     elif n_dims == 3:
         width, n_stages = 8, 4
-    return ResNet(
-        shape[0],
-        n_dims=n_dims,
-        embedding_dim=_WIDTH if embedding_dim is None else embedding_dim,
-        width=width,
-        depth=(1,) * n_stages,
-        stem=stem,
-    )
+    return {
+        "n_dims": n_dims,
+        "embedding_dim": _WIDTH,
+        "width": width,
+        "depth": (1,) * n_stages,
+        "stem": stem,
+        "pool": "statistics",
+        # Of images the contrast is often chance, and the views change it.
+        "rescale": n_dims == 1,
+    }

@@ -12,6 +12,8 @@ __all__ = ["ResNet"]
 
 # Kernel and stride of the stems that reduce the resolution.
 _STEMS = {"halved": (5, 2), "strided": (7, 2)}
+# Variances below which a channel counts as constant, in a standardised sample and in a map.
+_FAINTEST_INPUT, _FAINTEST_MAP = 1e-5, 1e-4
 
 
 class ResNet(nn.Module):
@@ -19,8 +21,8 @@ class ResNet(nn.Module):
 
     A stem is followed by stages of residual blocks with two convolutions each [1]_. Stage ``i``
     has ``width * 2**i`` channels, the last one ``embedding_dim``; every stage after the first
-    halves the resolution. The output of the last stage, averaged over space, is the embedding;
-    it is never negative.
+    halves the resolution. The features are the mean over space of what the last stage gives, or
+    statistics of all stages.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ class ResNet(nn.Module):
         Number of spatial dimensions: 1 for series, 2 for images, 3 for volumes. Their sizes are
         free, down to one step or pixel.
     embedding_dim : int, default=128
-        Number of channels of the last stage, hence of features that come out.
+        Number of channels of the last stage; with ``pool="mean"`` of features that come out.
     width : int, default=32
         Number of channels of the stem and of the first stage.
     depth : sequence of int, default=(1, 1, 1)
@@ -46,6 +48,15 @@ class ResNet(nn.Module):
     norm : {"batch", "layer", "none"}, default="batch"
         Normalisation after each convolution. ``"layer"`` normalises each sample over its channels
         and positions, so that no sample sees another in training; ``"none"`` normalises nothing.
+    pool : {"mean", "statistics"}, default="mean"
+        What the features are. ``"mean"``: the mean over space of the last stage, never negative.
+        ``"statistics"``: mean and standard deviation over space of every stage, as in [2]_ of the
+        last: what the late stages have learned not to see is still in the early ones.
+    rescale : bool, default=False
+        Whether the network sees every channel twice: as it is, and brought to zero mean and unit
+        deviation within the sample, as in [3]_. A movement a hundred times fainter than another
+        is then as plain to see. With ``pool="statistics"`` mean and decimal logarithm of the
+        deviation of every channel are among the features.
 
     See Also
     --------
@@ -61,6 +72,10 @@ class ResNet(nn.Module):
     ----------
     .. [1] K. He, X. Zhang, S. Ren and J. Sun, "Deep Residual Learning for Image Recognition",
        CVPR 2016. arXiv:1512.03385
+    .. [2] K. Okabe, T. Koshinaka and K. Shinoda, "Attentive Statistics Pooling for Deep Speaker
+       Embedding", Interspeech 2018. arXiv:1803.10963
+    .. [3] D. Ulyanov, A. Vedaldi and V. Lempitsky, "Instance Normalization: The Missing Ingredient
+       for Fast Stylization", 2016. arXiv:1607.08022
 
     Examples
     --------
@@ -85,16 +100,22 @@ class ResNet(nn.Module):
         stem: str = "small",
         kernel_size: int | None = None,
         norm: str = "batch",
+        pool: str = "mean",
+        rescale: bool = False,
     ) -> None:
         super().__init__()
         check_option("ResNet", "n_dims", n_dims, (1, 2, 3))
         check_option("ResNet", "stem", stem, ("small", *_STEMS))
         check_option("ResNet", "norm", norm, ("batch", "layer", "none"))
+        check_option("ResNet", "pool", pool, ("mean", "statistics"))
+        check_option("ResNet", "rescale", rescale, (False, True))
         self.in_channels = check_int("ResNet", "in_channels", in_channels)
         self.n_dims = n_dims
         self.embedding_dim = check_int("ResNet", "embedding_dim", embedding_dim)
         self.width = check_int("ResNet", "width", width)
         self.depth = check_ints("ResNet", "depth", depth, may_be_empty=False)
+        self.pool = pool
+        self.rescale = rescale
         if kernel_size is None:
             # A step of a series has two neighbours, a pixel eight: to see as much context the
             # kernel must be longer, and in one dimension that costs little.
@@ -109,7 +130,9 @@ class ResNet(nn.Module):
 
         stem_kernel, stem_stride = _STEMS.get(stem, (self.kernel_size, 1))
         self.stem = nn.Sequential(
-            *_conv_norm(n_dims, self.in_channels, self.width, stem_kernel, stem_stride, norm),
+            *_conv_norm(
+                n_dims, self.in_channels * (1 + rescale), self.width, stem_kernel, stem_stride, norm
+            ),
             nn.ReLU(inplace=True),
         )
         if stem == "strided":
@@ -144,22 +167,35 @@ class ResNet(nn.Module):
         Returns
         -------
         list of torch.Tensor of shape (n, channels[i], ...)
-            One map per stage, from fine to coarse. The last one has ``embedding_dim`` channels,
-            and its mean over space is the output of the encoder.
+            One map per stage, from fine to coarse. The last one has ``embedding_dim`` channels.
         """
+        return self._run(x)[0]
+
+    def _run(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return the map of each stage, and what is told of the sample itself."""
         if x.ndim != self.n_dims + 2 or x.shape[1] != self.in_channels or 0 in x.shape[2:]:
             axes = ("time",) if self.n_dims == 1 else ("depth", "height", "width")[-self.n_dims :]
             raise ValueError(
                 f"ResNet expects a batch of shape (n, {self.in_channels}, {', '.join(axes)}), no "
                 f"axis empty. Got {tuple(x.shape)} instead."
             )
+        of_sample = []
+        if self.rescale:
+            # In two passes: a sensor may rest far from zero.
+            space = tuple(range(2, x.ndim))
+            mean = x.mean(dim=space, keepdim=True)
+            centred = x - mean
+            variance = centred.square().mean(dim=space, keepdim=True)
+            deviation = (variance + _FAINTEST_INPUT).sqrt()
+            x = torch.cat([x, centred / deviation], dim=1)
+            of_sample = [mean.flatten(1), deviation.log10().flatten(1)]
         series = self.n_dims == 1
         x = self.stem(x.unsqueeze(2) if series else x)
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x.squeeze(2) if series else x)
-        return maps
+        return maps, of_sample
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode a batch.
@@ -171,11 +207,27 @@ class ResNet(nn.Module):
 
         Returns
         -------
-        torch.Tensor of shape (n, embedding_dim)
-            The features.
+        torch.Tensor of shape (n, n_features)
+            The features: ``embedding_dim`` of the last stage, or statistics of all.
         """
-        coarsest = self.feature_maps(x)[-1]
-        return coarsest.mean(dim=tuple(range(2, coarsest.ndim)))
+        maps, features = self._run(x)
+        if self.pool == "mean":
+            return maps[-1].mean(dim=tuple(range(2, x.ndim)))
+        for found in maps:
+            mean, variance = _moments(found)
+            features += [mean, (variance + _FAINTEST_MAP).sqrt()]
+        return torch.cat(features, dim=1)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and variance over space of each channel, in float32 at least.
+
+    In one pass, by the mean of squares: ``torch.var`` is many times slower on channels-last maps.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    space = tuple(range(2, x.ndim))
+    mean = x.mean(dim=space)
+    return mean, (x.square().mean(dim=space) - mean.square()).clamp_min(0)
 
 
 class _ResidualBlock(nn.Module):
