@@ -132,9 +132,13 @@ DATA = {
 }
 
 
-def validation(X, _, y, __, groups):
-    """Split the training part in its turn, by group where there are groups."""
+N_SPLITS = 3
+
+
+def validation(X, _, y, __, groups, split=0):
+    """Split the training part in its turn, by group where there are groups, in `N_SPLITS` ways."""
     if groups is None:
-        return *train_test_split(X, y, test_size=0.25, stratify=y, random_state=0), None
-    held_out = np.isin(groups, np.unique(groups)[::3])
+        parts = train_test_split(X, y, test_size=0.25, stratify=y, random_state=split)
+        return *parts, None
+    held_out = np.isin(groups, np.unique(groups)[split::N_SPLITS])
     return X[~held_out], X[held_out], y[~held_out], y[held_out], groups[~held_out]
