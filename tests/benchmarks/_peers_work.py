@@ -33,7 +33,6 @@ from sslearn._losses import batchwise_barlow
 from sslearn._optimization import parameter_groups
 from sslearn._projectors import RandomProjector, calibrate
 from sslearn.augment import ColorJitter, Compose, RandomResizedCrop, default_augment
-from sslearn.encoders import default_encoder
 
 TEMPERATURE, RATE, DECAY, TARGETS = 0.2, 1e-3, 1e-4, 6
 # Passes that take about five seconds on two cores; all is reported per second.
@@ -60,7 +59,7 @@ def load(name):
         # The test part is for the table of qualities alone.
         X, _, y, _ = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
         X = (X.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-        encoder, head, batch_size = default_encoder((1, 8, 8)), fit_speed.mlp(128, 128, 64), 128
+        (encoder, head), batch_size = fit_speed.encoder_and_head((1, 8, 8)), 128
         # Views that lightly's transforms can draw too.
         jitter = ColorJitter(saturation=0.0, hue=0.0)
         augment = Compose([RandomResizedCrop(scale=(0.3, 1.0), flip=0.0), jitter])

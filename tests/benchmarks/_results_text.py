@@ -66,6 +66,15 @@ GOALS = {
     ("mnist", "AMDIM"): 97.5,
     ("adult", "LFR"): 85.8,
 }
+# Of the best method of a data set, mean over its seeds.
+BEST_GOALS = {
+    "har": 96.0,
+    "epilepsy": 98.7,
+    "epilepsy_by_recording": 97.5,
+    "adult": 86.0,
+    "covertype": 80.0,
+    "mnist": 98.5,
+}
 LABELS = {
     "raw": "raw rows",
     "pca": "PCA",
@@ -92,7 +101,7 @@ frozen and standardised by the training rows. Percent of the test rows that are 
   class has fewer than three labels; neighbours are at most as many as labels.
 - **rank**: the effective rank of the features of the test part (RankMe).
 - **seconds**: of `fit`, by the clock.
-- **goal**: of **linear**, where the project has set one.
+- **goal**: of **linear**, where the project has set one for a method, or for the best of all.
 - ±: the standard deviation over seeds, where there is more than one. With one seed, differences of
   half a point are not to be read as an order.
 

@@ -44,9 +44,17 @@ def work(name):
     if name == "tiny":
         return rng.normal(size=(50_000, 64)), mlp(64, 64), mlp(64, 64), 128, 3
     if name == "series":
-        return rng.normal(size=(2048, 9, 128)), default_encoder((9, 128)), mlp(128, 128, 64), 128, 2
+        return rng.normal(size=(2048, 9, 128)), *encoder_and_head((9, 128)), 128, 2
     images = rng.integers(0, 256, size=(2048, 3, 32, 32)).astype(np.uint8)
-    return images, default_encoder((3, 32, 32)), mlp(128, 128, 64), 128, 1
+    return images, *encoder_and_head((3, 32, 32)), 128, 1
+
+
+def encoder_and_head(shape):
+    """The default encoder of samples of a shape, and a head that fits it."""
+    encoder = default_encoder(shape)
+    with torch.no_grad():
+        width = encoder.eval()(torch.zeros(1, *shape)).shape[1]
+    return encoder.train(), mlp(width, 128, 64)
 
 
 def simclr(encoder, head):

@@ -14,7 +14,7 @@ import numpy as np
 from _baselines import BASELINES
 from _probes import FEW
 from _results_plots import accuracy_picture, labels_picture
-from _results_text import DATA_SETS, GLANCE, GOALS, INTRODUCTION, LABELS
+from _results_text import BEST_GOALS, DATA_SETS, GLANCE, GOALS, INTRODUCTION, LABELS
 from quality import METHODS, UNTRAINED, has_cell, read
 
 BEGIN, END = "<!-- by hand: begin -->", "<!-- by hand: end -->"
@@ -68,6 +68,13 @@ def accuracy(rows, column="linear"):
     return np.mean(values) if values else -1.0
 
 
+def told_goal(goal, reached):
+    """A goal, and whether what was measured (-1: nothing was) falls short of it."""
+    if goal is None:
+        return ""
+    return f"{goal:g}, **not met**" if 0 <= reached < goal else f"{goal:g}"
+
+
 def section(data, methods):
     title, axes, text = DATA_SETS[data]
     goals = {method: goal for (of, method), goal in GOALS.items() if of == data}
@@ -83,9 +90,7 @@ def section(data, methods):
             cells[0] = "failed" if failed else "not run"
         failures += [f"{name(method)}, seed {row['seed']}: {row['message']}" for row in failed]
         if goals:
-            goal = goals.get(method)
-            missed = goal is not None and 0 <= accuracy(rows) < goal
-            cells.append("" if goal is None else f"{goal:g}{', **not met**' if missed else ''}")
+            cells.append(told_goal(goals.get(method), accuracy(rows)))
         lines.append(_row([name(method), *cells]))
     seeds = {m: len(numbers(rows, "linear")) for m, rows in methods.items()}
     several = [f"{name(m)} {n}" for m, n in seeds.items() if n > 1]
@@ -112,6 +117,7 @@ def overview(found):
     head = (
         "data",
         "best method",
+        "goal",
         "its untrained encoder",
         "best of the rest",
         "supervised encoder",
@@ -141,6 +147,7 @@ def overview(found):
                 [
                     title,
                     told,
+                    told_goal(BEST_GOALS.get(data), accuracy(methods.get(top, []))),
                     one(untrained) if top else "not run",
                     best(rest, "linear")[0],
                     one("supervised"),
