@@ -117,7 +117,9 @@ CANDIDATES = {
             "4 stages": conv_encoder(depth=(1, 1, 1, 1)),
             "2 blocks a stage": conv_encoder(depth=(2, 2, 2)),
             "kernel 9": conv_encoder(kernel_size=9),
-            "256 features": fixed(embedding_dim=256),
+            "last stage of 256": conv_encoder(embedding_dim=256),
+            "mean of the last stage": conv_encoder(pool="mean"),
+            "not rescaled": conv_encoder(rescale=False),
         },
         "views": {
             "no scaling": without("Scaling"),
@@ -136,7 +138,9 @@ CANDIDATES = {
             "width 64": conv_encoder(width=64),
             "stem at full resolution": conv_encoder(stem="small"),
             "2 blocks a stage": conv_encoder(depth=(2, 2, 2)),
-            "256 features": fixed(embedding_dim=256),
+            "last stage of 256": conv_encoder(embedding_dim=256),
+            "mean of the last stage": conv_encoder(pool="mean"),
+            "rescaled too": conv_encoder(rescale=True),
         },
         "views": {
             "crop less": views(randomresizedcrop__scale=(0.5, 1.0)),
