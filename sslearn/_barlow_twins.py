@@ -58,7 +58,7 @@ class BarlowTwins(BaseSSL):
         lambda of the loss: the weight of the correlations between different dimensions. Paper:
         0.005.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

@@ -91,7 +91,7 @@ class BYOL(BaseSSL):
     ema_schedule : {"cosine", "constant"}, default="cosine"
         "cosine" raises tau from ``ema_decay`` towards 1 over the steps of the fit.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

@@ -180,7 +180,7 @@ class LFR(BaseSSL):
         Stands between the features and the predictors, learns and rests with the encoder, and is
         gone after ``fit``. A callable gets the width of the features.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the

@@ -93,7 +93,7 @@ class MoCo(BaseSSL):
         Let both views ask, and both answer. False is the paper's form: the first asks, the
         second answers, at half the cost and with half the gradients.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

@@ -56,7 +56,7 @@ class SimCLR(BaseSSL):
         T of the loss. Lower looks at the nearest negatives only; the paper's best values are
         0.1 for long training and 0.5 for short, as here.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

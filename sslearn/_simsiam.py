@@ -59,7 +59,7 @@ class SimSiam(BaseSSL):
         A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
         ReLU, linear.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

@@ -62,7 +62,7 @@ class VICReg(BaseSSL):
     covariance_weight : float, default=1.0
         nu: the weight of the squared covariances between dimensions. Paper: 1.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 512 for tables, statistics of all its
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.

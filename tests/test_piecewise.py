@@ -90,7 +90,7 @@ def test_borders_must_increase(edges):
 def test_the_default_encoder_of_tables():
     rows = _rows()
     encoder = default_encoder((5,), rows=rows)
-    assert encoder(rows).shape == (3000, 512)
+    assert encoder(rows).shape == (3000, 1024)
     assert (encoder(rows) >= 0).all()
     assert default_encoder((5,), 16, rows)(rows).shape == (3000, 16)
     assert isinstance(default_encoder((5,)), MLP)

@@ -15,7 +15,7 @@ from ._resnet import ResNet
 __all__ = ["default_encoder"]
 
 # One wide layer for tables: with a second one behind it a linear probe finds less.
-_TABLE_WIDTH, _WIDTH = 512, 128
+_TABLE_WIDTH, _WIDTH = 1024, 128
 
 
 def default_encoder(
@@ -35,7 +35,7 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of features that come out. None: 512 for tables, and otherwise statistics of all
+        Number of features that come out. None: 1024 for tables, and otherwise statistics of all
         stages (448 for images of 17 to 64 pixels, 448 and two for each channel for series), which
         are better features than a number of your own gives: then those of the last stage alone.
     rows : torch.Tensor of shape (n, features), default=None
@@ -46,7 +46,7 @@ def default_encoder(
     -------
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 512, which gives the features itself unless there is an `embedding_dim`; otherwise a
+        of 1024, which gives the features itself unless there is an `embedding_dim`; otherwise a
         :class:`ResNet`. Its weights are drawn from torch's default generator.
 
     Examples

@@ -102,7 +102,8 @@ def section(data, methods):
         if m in METHODS and accuracy(methods[m], "seconds") > 180
     ]
     if long:
-        lines += ["", f"Over the three minutes that a fit may take: {', '.join(long)}."]
+        told = ", ".join(long)
+        lines += ["", f"Over three minutes, which a fit should take at most on two cores: {told}."]
     if failures:
         lines += ["", "Failed: " + "; ".join(failures) + "."]
     return "\n".join(lines)

@@ -99,8 +99,8 @@ CANDIDATES = {
     "table": {
         **TRAINING,
         "encoder": {
-            "no bins": table_encoder(hidden_dims=(512,), embedding_dim=None),
-            "no bins, two layers": table_encoder(hidden_dims=(512,), embedding_dim=128),
+            "no bins": table_encoder(hidden_dims=(1024,), embedding_dim=None),
+            "no bins, two layers": table_encoder(hidden_dims=(1024,), embedding_dim=128),
             "128 linear features": fixed(embedding_dim=128),
         },
         "views": {
