@@ -135,7 +135,8 @@ class CPC(BaseSSL):
         What ``transform`` returns: the mean over all patches of the encoder's features, or the
         last context, for series only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 256).
+        Width of the default encoder's features (None: 256; of series those of all its
+        layers, 1280 and two for each channel).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
@@ -219,7 +220,8 @@ class CPC(BaseSSL):
     (a level, an orientation) does not give the answer away; the views have the size of a patch. The
     default encoder of patches of up to 4096 values is a perceptron with layer norms, and a
     :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would tell patches of one
-    another.
+    another. Of series it also sees each channel brought to zero mean and unit deviation within the
+    patch, and its features are those of all layers, with these means and deviations.
     On the CPU an integer ``random_state`` gives the same bits again, for the same number of
     threads.
 
@@ -321,7 +323,7 @@ class CPC(BaseSSL):
         return self._grid(sample_shape).patch_shape
 
     def _default_encoder(self, shape, width, rows):
-        return patch_encoder(shape, 256 if width is None else width)
+        return patch_encoder(shape, width)
 
     def _offsets(self, grid):
         """Which steps ahead are foretold."""

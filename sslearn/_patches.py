@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .encoders import ResNet
+from .encoders._moments import with_rescaled
 
 __all__ = ["PatchFeatures", "PatchGrid", "patch_encoder"]
 
@@ -21,8 +22,9 @@ _STRIDES, _IN_A_PATCH = {1: 16, 2: 8, 3: 4}, {1: 4, 2: 3, 3: 2}
 # The shortest stride of the defaults: on tiny images a step of one pixel makes patches as many, and
 # as alike, as pixels.
 _LEAST = {1: 1, 2: 2, 3: 1}
-# Values of a patch from which on convolutions pay, and the hidden layers of a perceptron for fewer.
-_LARGE, _HIDDEN = 4096, (512, 512)
+# Values of a patch from which on convolutions pay; the hidden layers of a perceptron for fewer, and
+# the width of the last layer of either.
+_LARGE, _HIDDEN, _WIDTH = 4096, (512, 512), 256
 
 
 class PatchGrid:
@@ -124,34 +126,76 @@ class PatchFeatures(nn.Module):
         return self.grid.lay(self.encoder(self.grid.cut(x)))
 
 
-def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int) -> nn.Module:
-    """Return an encoder of one patch.
+class PatchMLP(nn.Module):
+    """Perceptron over the values of a patch.
 
-    It normalises each patch by itself: the statistics of a batch would tell patches of one
-    another. Its features are never negative, since a mean over patches keeps more of features
-    that are there or not. Patches are small, and overlap: a perceptron learns them as well as
-    convolutions do, in a fraction of the time; for large ones it is a :class:`ResNet`.
+    Each patch is normalised by itself: the statistics of a batch would tell patches of one another.
+    Of series it also sees the channels rescaled within the patch, as the default encoder does.
 
     Parameters
     ----------
     patch_shape : tuple of int
         (channels, ...).
-    embedding_dim : int
-        Features that come out.
+    widths : sequence of int
+        Of the layers.
+    all_layers : bool
+        Whether the features are those of all layers, with what the rescaling took away, or those
+        of the last layer alone.
+    """
+
+    def __init__(
+        self, patch_shape: tuple[int, ...], widths: Sequence[int], all_layers: bool
+    ) -> None:
+        super().__init__()
+        self.all_layers = all_layers
+        self.rescale = len(patch_shape) == 2
+        n_values = math.prod(patch_shape)
+        if self.rescale:
+            n_values = 2 * n_values + 2 * patch_shape[0]
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(width_in, width_out), nn.LayerNorm(width_out), nn.ReLU())
+            for width_in, width_out in itertools.pairwise((n_values, *widths))
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: list[torch.Tensor] = []
+        if self.rescale:
+            x, features = with_rescaled(x)
+        x = torch.cat([x.flatten(1), *features], dim=1)
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return torch.cat(features, dim=1) if self.all_layers else x
+
+
+def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int | None) -> nn.Module:
+    """Return an encoder of one patch.
+
+    Layers end in a ReLU, since a mean over patches keeps more of features that are there or not.
+    Patches are small, and overlap: a perceptron learns them as well as convolutions do, in a
+    fraction of the time; for large ones it is a :class:`ResNet`.
+
+    Parameters
+    ----------
+    patch_shape : tuple of int
+        (channels, ...).
+    embedding_dim : int or None
+        Features that come out, of the last layer. None: 256, and of series those of all layers.
     """
     channels, *sizes = patch_shape
-    n_values = math.prod(patch_shape)
-    if n_values > _LARGE:
-        stem = "strided" if max(sizes) > 64 else "small"
+    series = len(sizes) == 1
+    # On images the last layer alone is better (MNIST), on series all are (HAR).
+    all_layers = embedding_dim is None and series
+    width = _WIDTH if embedding_dim is None else embedding_dim
+    if math.prod(patch_shape) > _LARGE:
         return ResNet(
             channels,
             n_dims=len(sizes),
-            embedding_dim=embedding_dim,
+            embedding_dim=width,
             width=16,
-            stem=stem,
+            stem="strided" if max(sizes) > 64 else "small",
             norm="layer",
+            pool="statistics" if all_layers else "mean",
+            rescale=series,
         )
-    layers: list[nn.Module] = [nn.Flatten()]
-    for width_in, width_out in itertools.pairwise((n_values, *_HIDDEN, embedding_dim)):
-        layers += [nn.Linear(width_in, width_out), nn.LayerNorm(width_out), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return PatchMLP(patch_shape, (*_HIDDEN, width), all_layers)

@@ -8,6 +8,7 @@ from torch import nn
 
 import sslearn._cpc
 from sslearn import CPC
+from sslearn._patches import PatchMLP
 from sslearn.encoders import ResNet
 
 
@@ -153,7 +154,7 @@ def test_each_patch_is_augmented_by_itself():
 
 def test_the_default_encoder_fits_the_patch():
     perceptron = _cpc().fit(rows("image")).kept_.encoder.module
-    assert isinstance(perceptron, nn.Sequential)
+    assert isinstance(perceptron, PatchMLP)
     large = _cpc(patch_size=2100, patch_stride=500, max_epochs=1)
     network = large.fit(np.random.default_rng(0).normal(size=(4, 2, 4200))).kept_.encoder.module
     assert isinstance(network, ResNet)

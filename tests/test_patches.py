@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslearn._patches import PatchFeatures, PatchGrid
+from sslearn._patches import PatchFeatures, PatchGrid, patch_encoder
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,25 @@ def test_patches_hold_what_stands_there():
 def test_what_does_not_fit(size, stride, message):
     with pytest.raises(ValueError, match=message):
         PatchGrid((3, 8, 10), size, stride)
+
+
+def test_a_perceptron_of_series_gives_the_features_of_all_its_layers():
+    torch.manual_seed(0)
+    encoder = patch_encoder((2, 12), None).train()
+    x = torch.randn(4, 2, 12)
+    features = encoder(x)
+    torch.testing.assert_close(encoder(x[:1]), features[:1])  # no patch sees another
+    mean, deviation, first, second, last = features.split((2, 2, 512, 512, 256), dim=1)
+    torch.testing.assert_close(encoder.layers[1](first), second)
+    torch.testing.assert_close(encoder.layers[2](second), last)
+    torch.testing.assert_close(mean, x.mean(2))
+    torch.testing.assert_close(deviation, (x.var(2, correction=0) + 1e-5).sqrt().log10())
+
+
+def test_a_width_is_that_of_the_last_layer():
+    for shape in ((1, 6, 5), (1, 3, 3, 2)):
+        assert patch_encoder(shape, None)(torch.zeros(3, *shape)).shape == (3, 256)
+    assert patch_encoder((2, 12), 16)(torch.zeros(3, 2, 12)).shape == (3, 16)
+    large = (2, 2100)
+    assert patch_encoder(large, 16)(torch.zeros(3, *large)).shape == (3, 16)
+    assert patch_encoder(large, None)(torch.zeros(3, *large)).shape == (3, 4 + 2 * (16 + 32 + 256))

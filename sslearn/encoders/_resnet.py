@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_int, check_ints, check_option, is_count
+from ._moments import moments, with_rescaled
 
 __all__ = ["ResNet"]
 
 # Kernel and stride of the stems that reduce the resolution.
 _STEMS = {"halved": (5, 2), "strided": (7, 2)}
-# Variances below which a channel counts as constant, in a standardised sample and in a map.
-_FAINTEST_INPUT, _FAINTEST_MAP = 1e-5, 1e-4
+# Variance below which a channel of a map counts as constant.
+_FAINTEST = 1e-4
 
 
 class ResNet(nn.Module):
@@ -179,16 +180,9 @@ class ResNet(nn.Module):
                 f"ResNet expects a batch of shape (n, {self.in_channels}, {', '.join(axes)}), no "
                 f"axis empty. Got {tuple(x.shape)} instead."
             )
-        of_sample = []
+        of_sample: list[torch.Tensor] = []
         if self.rescale:
-            # In two passes: a sensor may rest far from zero.
-            space = tuple(range(2, x.ndim))
-            mean = x.mean(dim=space, keepdim=True)
-            centred = x - mean
-            variance = centred.square().mean(dim=space, keepdim=True)
-            deviation = (variance + _FAINTEST_INPUT).sqrt()
-            x = torch.cat([x, centred / deviation], dim=1)
-            of_sample = [mean.flatten(1), deviation.log10().flatten(1)]
+            x, of_sample = with_rescaled(x)
         series = self.n_dims == 1
         x = self.stem(x.unsqueeze(2) if series else x)
         maps = []
@@ -214,20 +208,9 @@ class ResNet(nn.Module):
         if self.pool == "mean":
             return maps[-1].mean(dim=tuple(range(2, x.ndim)))
         for found in maps:
-            mean, variance = _moments(found)
-            features += [mean, (variance + _FAINTEST_MAP).sqrt()]
+            mean, variance = moments(found)
+            features += [mean, (variance + _FAINTEST).sqrt()]
         return torch.cat(features, dim=1)
-
-
-def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and variance over space of each channel, in float32 at least.
-
-    In one pass, by the mean of squares: ``torch.var`` is many times slower on channels-last maps.
-    """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    space = tuple(range(2, x.ndim))
-    mean = x.mean(dim=space)
-    return mean, (x.square().mean(dim=space) - mean.square()).clamp_min(0)
 
 
 class _ResidualBlock(nn.Module):
