@@ -20,7 +20,8 @@ def machine():
     except (OSError, StopIteration):
         pass
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {torch.get_num_threads()} threads{gpu}"
+    n_threads = torch.get_num_threads()
+    return f"{name}, {n_threads} thread{'s' if n_threads > 1 else ''}{gpu}"
 
 
 def side_by_side(ours, bare, repeats=7):

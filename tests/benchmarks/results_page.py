@@ -129,7 +129,8 @@ def overview(found):
         methods = found.get(data, {})
 
         def best(names, column, methods=methods):
-            names = [m for m in names if numbers(methods.get(m, []), column)]
+            seeds = {m: len(numbers(methods.get(m, []), column)) for m in names}
+            names = [m for m in names if seeds[m] == max(seeds.values()) > 0]
             if not names:
                 return "not run", None
             top = max(names, key=lambda m: accuracy(methods[m], column))
