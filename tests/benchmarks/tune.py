@@ -219,7 +219,8 @@ def main():
                 parts = X_train[kept], X_test, y_train[kept], y_test, groups
             for label, candidate in candidates.items():
                 for method in arguments.methods:
-                    key = (name, f"split {split} of {N_SPLITS}", method, "0", label)
+                    part = f"split {split} of {N_SPLITS}, {len(parts[0])} rows"
+                    key = (name, part, method, "0", label)
                     settings = settings_of(candidate, method, parts[0])
                     if settings is None or key in read(arguments.out):
                         continue
