@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ._data import Rows, Stream, as_layout
+from ._malloc import keep_freed_memory
 from ._standardize import check_finite
 
 __all__ = ["activation_bytes", "encode"]
@@ -84,6 +85,7 @@ def encode(
     name : str
         Of the estimator, for messages.
     """
+    keep_freed_memory()
     kind, safe = device.type, _SAFE / gain
     if kind == "cuda" or any(module.training for module in encoder.modules()):
         # A copy, since other threads may transform, and the caller may be fine-tuning.

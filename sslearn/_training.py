@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ._isolation import StopOnInterrupt
+from ._malloc import keep_freed_memory
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
 from ._settings import Settings
@@ -145,6 +146,7 @@ def train(
     KeyboardInterrupt
         On Ctrl-C before the first epoch has ended, and always on a second one.
     """
+    keep_freed_memory()
     with StopOnInterrupt() as stop:
         steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
         fast = not settings.trainer_params and settings.autocast != torch.float16

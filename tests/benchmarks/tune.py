@@ -191,7 +191,9 @@ def main():
     parser.add_argument("--kind", choices=list(KINDS), required=True)
     parser.add_argument("--data", nargs="*", default=None)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=JUDGES, metavar="M")
-    parser.add_argument("--settings", nargs="*", default=None, help="default: all of the kind")
+    parser.add_argument(
+        "--settings", nargs="*", help="groups, as 'encoder', or candidates, as 'encoder: width 16'"
+    )
     parser.add_argument("--splits", type=int, choices=range(1, N_SPLITS + 1), default=N_SPLITS)
     parser.add_argument("--rows", type=int, default=5000, help="at most, of each split")
     parser.add_argument("--out", type=Path, default=Path("tuning.csv"))
@@ -200,11 +202,16 @@ def main():
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         threadpool_limits(arguments.threads)
+    groups = CANDIDATES[arguments.kind]
+    known = {f"{group}: {label}": c for group, of in groups.items() for label, c in of.items()}
+    asked = list(groups) if arguments.settings is None else arguments.settings
+    unknown = set(asked) - set(groups) - set(known)
+    if unknown:
+        parser.error(f"--settings takes {', '.join((*groups, *known))}. Got {sorted(unknown)}.")
     candidates = {DEFAULT: fixed()} | {
-        f"{group}: {label}": candidate
-        for group, of in CANDIDATES[arguments.kind].items()
-        for label, candidate in of.items()
-        if arguments.settings is None or group in arguments.settings
+        label: candidate
+        for label, candidate in known.items()
+        if label in asked or label.partition(":")[0] in asked
     }
     data = arguments.data or KINDS[arguments.kind]
     header(f"one setting of {arguments.kind} at a time")
@@ -212,11 +219,11 @@ def main():
         whole = DATA[name](arguments.folder)
         for split in range(arguments.splits):
             parts = validation(*whole, split=split)
-            X_train, X_test, y_train, y_test, groups = parts
+            X_train, X_test, y_train, y_test, of = parts
             if len(X_train) > arguments.rows:
                 kept = np.random.default_rng(split).permutation(len(X_train))[: arguments.rows]
-                groups = None if groups is None else groups[kept]
-                parts = X_train[kept], X_test, y_train[kept], y_test, groups
+                of = None if of is None else of[kept]
+                parts = X_train[kept], X_test, y_train[kept], y_test, of
             for label, candidate in candidates.items():
                 for method in arguments.methods:
                     part = f"split {split} of {N_SPLITS}, {len(parts[0])} rows"
