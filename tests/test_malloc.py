@@ -1,4 +1,4 @@
-"""Large blocks come from memory that stays with the process; checked in others, it cannot be undone."""
+"""Blocks of the heap are used again. In processes of their own: it cannot be undone."""
 
 import platform
 import subprocess
