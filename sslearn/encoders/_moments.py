@@ -1,5 +1,7 @@
 """Moments of the channels of samples, for networks that look at them."""
 
+import math
+
 import torch
 
 __all__ = ["moments", "with_rescaled"]
@@ -11,12 +13,41 @@ _FAINTEST = 1e-5
 def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and variance over space of each channel of a map, in float32 at least.
 
-    In one pass, by the mean of squares: ``torch.var`` is many times slower on channels-last maps.
+    By the mean of squares: ``torch.var`` is many times slower on channels-last maps.
     """
+    # A trace would keep the function as a call into Python, which cannot be saved.
+    plain = not x.requires_grad or torch.jit.is_tracing()
+    mean, of_squares = _means(x) if plain else _Means.apply(x)
+    return mean, (of_squares - mean.square()).clamp_min(0)
+
+
+def _means(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means over space of a map and of its square."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     space = tuple(range(2, x.ndim))
-    mean = x.mean(dim=space)
-    return mean, (x.square().mean(dim=space) - mean.square()).clamp_min(0)
+    return x.mean(dim=space), x.square().mean(dim=space)
+
+
+class _Means(torch.autograd.Function):
+    """The same with a gradient that is written once; autograd goes over the map six times."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return _means(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, of_mean, of_squares):
+        (x,) = ctx.saved_tensors
+        share = 1 / math.prod(x.shape[2:])
+        everywhere = (..., *[None] * (x.ndim - 2))
+        constant, slope = of_mean * share, of_squares * (2 * share)
+        return torch.addcmul(constant[everywhere], slope[everywhere], x).to(x.dtype)
 
 
 def with_rescaled(x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
