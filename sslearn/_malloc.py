@@ -16,4 +16,4 @@ def keep_freed_memory() -> None:
     largest block that was ever freed. So one is, of which no page was touched. Costs microseconds,
     at most 64 MB of memory that stays with the process, and nothing with other C libraries.
     """
-    torch.empty(_BLOCK, dtype=torch.uint8)
+    torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")

@@ -63,7 +63,7 @@ def accuracy_picture(found, titles, path):
         axis.text(0.02, 0.02, "\n".join(far), transform=axis.transAxes, fontsize=7.5)
         axis.set_title(titles[data], fontsize=9.5)
         axis.set_yticks(range(len(order)), order)
-        axis.set_xlim(right=min(axis.get_xlim()[1], 100.1))
+        axis.set_xlim(right=min(axis.get_xlim()[1], 100.1))  # dots all alike widen it beyond
         axis.set_ylim(-2.2, len(order) - 0.3)  # room for the text below
         axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
