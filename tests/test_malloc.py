@@ -1,17 +1,30 @@
 """Blocks of the heap are used again. In processes of their own: it cannot be undone."""
 
+import pickle
 import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from sslearn import SimCLR
+
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like"
+)
 
 # Blocks of the heap are used again; all others are mapped anew, and their pages filled with zeros.
 SCRIPT = """
+import pickle
 import re
+import sys
 import torch
 from sslearn._malloc import keep_freed_memory
 
+if len(sys.argv) > 1:
+    with open(sys.argv[1], "rb") as file:
+        model, X = pickle.load(file)
 {call}
 block = torch.ones(4_000_000)
 with open("/proc/self/maps") as maps:
@@ -21,9 +34,23 @@ print(first <= block.data_ptr() < last)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like")
+def comes_from_the_heap(call, *arguments):
+    command = [sys.executable, "-c", SCRIPT.format(call=call), *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip() == "True"
+
+
 @pytest.mark.parametrize(("call", "kept"), [("keep_freed_memory()", True), ("", False)])
 def test_large_blocks_come_from_the_heap(call, kept):
-    command = [sys.executable, "-c", SCRIPT.format(call=call)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == str(kept)
+    assert comes_from_the_heap(call) == kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "kept"), [("model.fit(X)", True), ("model.transform(X)", True), ("", False)]
+)
+def test_fit_and_transform_see_to_it(call, kept, tmp_path):
+    X = np.random.default_rng(0).normal(size=(16, 4))
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps((SimCLR(max_epochs=1).fit(X), X)))
+    assert comes_from_the_heap(call, path) == kept
