@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import Features, Reshape, build_features, build_module, copy_module
+from ._build import Features, Reshape, build_features, build_module, check_call, copy_module
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
@@ -41,6 +41,12 @@ __all__ = ["BaseSSL"]
 
 # The paper's number: more rows change the rank little, and the time of an SVD a lot.
 _RANK_ROWS = 25_600
+# What the callables among the parameters are called with; those that make modules aside.
+_CALLED_WITH = {
+    "augment": ("x", "generator"),
+    "lr_schedule": ("step", "n_steps"),
+    "optimizer": ("parameter_groups",),
+}
 
 
 class BaseSSL(
@@ -312,6 +318,10 @@ class BaseSSL(
                 "width is its own affair: leave one of them None."
             )
         check_trainer_params(self.trainer_params, type(self).__name__)
+        for name, arguments in _CALLED_WITH.items():
+            given = getattr(self, name, None)
+            if callable(given):
+                check_call(given, name, *arguments)
 
     def _split(self, rows: Rows | Stream, seed: int):
         """Return the numbers of the rows trained on (None: all) and of those held out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,15 @@ from torch import nn
 
 from ._objective import mark_frozen
 
-__all__ = ["Features", "Reshape", "build_features", "build_module", "copy_module", "probe"]
+__all__ = [
+    "Features",
+    "Reshape",
+    "build_features",
+    "build_module",
+    "check_call",
+    "copy_module",
+    "probe",
+]
 
 
 class Features(nn.Module):
@@ -64,6 +73,26 @@ def copy_module(module: nn.Module) -> nn.Module:
         return torch.load(buffer, weights_only=False)
 
 
+def check_call(function: Callable, name: str, *arguments: str) -> None:
+    """Refuse a callable that cannot take the arguments so called, before it is called with them.
+
+    Python's own error would name neither the parameter nor what is passed to it.
+    """
+    takes = function.forward if isinstance(function, nn.Module) else function
+    try:
+        signature = inspect.signature(takes)
+    except (TypeError, ValueError):  # some built-in functions do not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        called = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"The '{name}' parameter is called as {name}({', '.join(arguments)}). Got {called}, "
+            f"which takes {signature}."
+        ) from error
+
+
 def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *, name: str):
     """Copy `given` if it is a module, otherwise call it with `argument`.
 
@@ -71,6 +100,7 @@ def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *
     """
     if isinstance(given, nn.Module):
         return _own_copy(given, name)
+    check_call(given, name, repr(argument))
     made = given(argument)
     if not isinstance(made, nn.Module):
         raise TypeError(

@@ -91,15 +91,21 @@ def first_of(item: Any) -> Any:
 def as_batch(x: Any) -> torch.Tensor:
     """Make what a dataset or a loader gave a tensor."""
     if isinstance(x, torch.Tensor):
+        if x.is_complex() or x.layout != torch.strided:
+            raise TypeError(_no_item(f"{x.layout} of {x.dtype}"))
         return x.detach()
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
-        raise TypeError(
-            "Items of a torch dataset or loader must be arrays or tensors x, or tuples (x, ...) "
-            f"that begin with one. Got {type(x).__name__} instead."
-        )
+        raise TypeError(_no_item(type(x).__name__))
     tensor = _view(array)
     return _to_native(array) if tensor is None else tensor
+
+
+def _no_item(got: str) -> str:
+    return (
+        "Items of a torch dataset or loader must be dense arrays or tensors x of real numbers, or "
+        f"tuples (x, ...) that begin with one. Got {got} instead."
+    )
 
 
 def _to_native(array: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from sklearn import get_config
-from sklearn.utils import assert_all_finite
 from torch import nn
 
 __all__ = ["Standardize", "Statistics", "check_finite"]
@@ -25,18 +24,21 @@ def _is_grid(shape: tuple[int, ...]) -> bool:
 
 
 def check_finite(x: torch.Tensor, estimator_name: str) -> float:
-    """Refuse NaN and infinity, with scikit-learn's own message; return the largest magnitude."""
+    """Refuse NaN and infinity, in one sentence; return the largest magnitude."""
     if not x.is_floating_point() or get_config()["assume_finite"]:
         return 0.0
     low, high = torch.aminmax(x)  # both are NaN if one value is
     largest = max(-float(low), float(high))
     if math.isfinite(largest):
         return largest
-    x = x.detach().cpu()
-    if x.dtype in (torch.bfloat16, torch.float16):
-        x = x.float()  # NumPy has no bfloat16
-    assert_all_finite(x.numpy(), estimator_name=estimator_name, input_name="X")
-    return largest
+    what = "NaN" if x.isnan().any() else "infinity"
+    axis = "feature" if x.ndim == 2 else "channel"
+    first = int((~x.isfinite()).nonzero()[0, 1])
+    raise ValueError(
+        f"Input X contains {what}, in {axis} {first} (of 0 to {x.shape[1] - 1}) and maybe others. "
+        f"{estimator_name} needs finite numbers: drop such rows, or fill them in before, with "
+        "sklearn.impute.SimpleImputer, say."
+    )
 
 
 def _sum(x: torch.Tensor) -> torch.Tensor:
@@ -50,7 +52,8 @@ class Statistics:
     """Mean, standard deviation, smallest and largest value per feature or channel, streamed.
 
     Batches are merged by their means and squared deviations, in float64, so that nothing is
-    lost to cancellation.
+    lost to cancellation. All is taken as the distance from the first row: a constant is then
+    exactly zero, where its mean would be off by a rounding, and that would pass for a deviation.
 
     Parameters
     ----------
@@ -64,6 +67,7 @@ class Statistics:
         self.n_rows = 0
         self.dtype: torch.dtype | None = None
         self._weight = 0
+        self._first: torch.Tensor | None = None
         self._mean = torch.zeros(sample_shape[0], dtype=torch.float64)
         self._m2 = torch.zeros_like(self._mean)
         self._low = float("inf")
@@ -84,10 +88,14 @@ class Statistics:
             self._high = max(self._high, float(high))
         if len(self.sample_shape) == 1:
             self._not_binary += _sum((x * (x - 1)).abs_()).cpu()
+        if self._first is None:
+            self._first = x[0].flatten(1)[:, 0].cpu() if x.ndim > 2 else x[0].cpu()
         weight = x.numel() // x.shape[1]
         total = self._weight + weight
+        along = (-1, *(1 for _ in self.sample_shape[1:]))
+        x = x - self._first.to(x.device).view(along)
         mean = _sum(x) / weight
-        x = x - mean.view(-1, *(1 for _ in self.sample_shape[1:]))
+        x -= mean.view(along)
         m2, mean = _sum(x.square_()).cpu(), mean.cpu()
         delta = mean - self._mean
         self._mean += delta * (weight / total)
@@ -113,13 +121,14 @@ class Statistics:
             zero = torch.zeros(self.sample_shape[0], dtype=torch.float64)
             scale = zero + (255.0 if is_bytes else 1.0)
             return Standardize(self.sample_shape, (low, high), zero, scale)
+        mean = self._mean if self._first is None else self._first + self._mean
         scale = (self._m2 / max(self._weight, 1)).sqrt()
-        # A constant feature has only the rounding of its mean as a deviation.
-        floor = 10 * np.finfo(np.float64).eps * self._mean.abs()
+        # What was computed, as 0.1 + 0.2 beside 0.3, may differ in the last digit and be constant.
+        floor = 10 * np.finfo(np.float64).eps * mean.abs()
         # Zeros and ones have a scale already: a rare category must not become a hundred.
         keep = (scale <= floor) | ((self._not_binary == 0) & (len(self.sample_shape) == 1))
         scale = torch.where(keep, torch.ones_like(scale), scale)
-        return Standardize(self.sample_shape, (low, high), self._mean, scale)
+        return Standardize(self.sample_shape, (low, high), mean, scale)
 
 
 class Standardize(nn.Module):

@@ -49,14 +49,19 @@ def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> St
     return statistics
 
 
-def _checked(views: Any, n: int) -> torch.Tensor:
-    if not isinstance(views, torch.Tensor) or views.ndim < 2 or len(views) != n:
-        kind = tuple(views.shape) if isinstance(views, torch.Tensor) else type(views).__name__
-        raise ValueError(
-            f"The 'augment' parameter must return a tensor with a row for each of {n} rows. Got "
-            f"{kind} instead."
-        )
-    return views.float()
+def _checked(views: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the views of `x`; images may have become smaller, a table may not."""
+    if not isinstance(views, torch.Tensor):
+        got = type(views).__name__
+    elif views.ndim != x.ndim or views.shape[:2] != x.shape[:2]:
+        got = f"shape {tuple(views.shape)}"
+    else:
+        return views.float()
+    kept = "rows and features" if x.ndim == 2 else "rows, channels and axes"
+    raise ValueError(
+        f"The 'augment' parameter must return a tensor with the {kept} that it is given, shape "
+        f"{tuple(x.shape)}. Got {got} instead."
+    )
 
 
 class TrainingData:
@@ -128,7 +133,7 @@ class TrainingData:
             if self.n_views > 1:
                 unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
             if self.augment is not None:
-                unit = _checked(self.augment(unit, generator), len(unit))
+                unit = _checked(self.augment(unit, generator), unit)
             unit = as_layout(self.standardize.normalize(unit))
             views = unit.chunk(self.n_views)
         return Batch(lambda: self.clean(raw), index, views, generator)
@@ -139,6 +144,7 @@ class TrainingData:
         Of a stream, the first ones. `generator` is on the CPU.
         """
         if isinstance(self.rows, Stream):
+            n = min(n, len(self))
             if self.rows.head is not None and n <= len(self.rows.head):
                 return self.clean(self.rows.head[:n])
             parts: list[torch.Tensor] = []

@@ -53,6 +53,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         rows = Rows(_validate_tensor(estimator, X))
     else:
         _refuse_lists_of_items(estimator, X)
+        if not reset:
+            _refuse_another_shape(estimator, X)
         try:
             array = validate_data(
                 estimator,
@@ -67,8 +69,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             )
             if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
                 array = array.astype(np.float64)
-        except ValueError as error:
-            _refuse_columns_of_text(estimator, X, error)
+        except (TypeError, ValueError) as error:
+            _say_what_is_no_number(estimator, X, error)
             raise
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
         rows = Rows(array)
@@ -86,7 +88,7 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
     if isinstance(rows, Rows) and len(rows) < minimum:
         raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
     if reset:
-        _warn_of_channels_last(rows.sample_shape)
+        _warn_of_other_axes(rows.sample_shape, str(getattr(X, "dtype", "")).endswith("uint8"))
     if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
         if reset:
@@ -121,6 +123,18 @@ def _shape_message(estimator, shape: tuple[int, ...]) -> str:
         f"X has samples of shape {shape}, but {_name(estimator)} is expecting samples of shape "
         f"{expected} as input."
     )
+
+
+def _refuse_another_shape(estimator, X: Any) -> None:
+    """Refuse arrays that are no table, or ought to be none; scikit-learn would count features."""
+    shape = getattr(X, "shape", ())
+    if len(shape) < 2 or len(shape) == 2 == len(estimator.input_shape_) + 1:
+        return
+    if shape[1:] != estimator.input_shape_:
+        message = _shape_message(estimator, tuple(shape[1:]))
+        if shape == estimator.input_shape_:
+            message += " A single sample is passed as X[None]."
+        raise ValueError(message)
 
 
 def _check_numeric(estimator, dtype, numeric: bool) -> None:
@@ -188,31 +202,53 @@ def check_order(X: Any) -> None:
         )
 
 
-def _refuse_columns_of_text(estimator, X: Any, error: ValueError) -> None:
-    """Name the columns of a data frame that hold no numbers, and the cure."""
-    if "could not convert" not in str(error) or not hasattr(X, "columns"):
-        return
-    columns = []
-    for name in X.columns:
-        try:
-            np.asarray(X[name]).astype(np.float64)
-        except (TypeError, ValueError):
-            columns.append(name)
-    if columns:
-        raise ValueError(
-            f"{_name(estimator)} needs columns of numbers. Got text in {columns}: make numbers of "
-            "them first, say by a ColumnTransformer with OneHotEncoder(sparse_output=False)."
+def _say_what_is_no_number(estimator, X: Any, error: Exception) -> None:
+    """Say it in the terms of whoever calls: by the columns of a data frame, and with the cure."""
+    name = _name(estimator)
+    one_hot = "OneHotEncoder(sparse_output=False)"
+    if "Sparse data was passed" in str(error):
+        raise TypeError(
+            f"Sparse data was passed, but {name} needs dense rows: X.toarray(), or in a pipeline "
+            f"ColumnTransformer(..., sparse_threshold=0) or {one_hot}."
         ) from error
+    if "bytes/strings" in str(error):
+        raise ValueError(
+            f"{name} needs real numbers (bool, integer or float). Got strings instead."
+        ) from error
+    if hasattr(X, "columns"):
+        columns = [column for column in X.columns if not _holds_numbers(X[column])]
+        if columns:
+            raise ValueError(
+                f"{name} needs columns of numbers. Got text, dates or the like in {columns}: make "
+                f"numbers of them first, say by a ColumnTransformer with {one_hot}."
+            ) from error
 
 
-def _warn_of_channels_last(shape: tuple[int, ...]) -> None:
-    """Say so when images look as if their channels came last; they would be learned from badly."""
+def _holds_numbers(column: Any) -> bool:
+    values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        return False
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _warn_of_other_axes(shape: tuple[int, ...], is_bytes: bool) -> None:
+    """Say so when the axes look like another kind's; they would be learned from badly."""
     if len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= 8:
-        warnings.warn(
-            f"X has rows of shape {shape}, read as {shape[0]} channels of {shape[1]} x {shape[2]} "
-            "pixels. If channels come last, pass X.transpose(0, 3, 1, 2).",
-            stacklevel=2,
-        )
+        read = f"{shape[0]} channels of {shape[1]} x {shape[2]} pixels"
+        cure = "If channels come last, pass X.transpose(0, 3, 1, 2)."
+    elif len(shape) == 2 and shape[0] >= 8 * shape[1]:
+        read = f"series of {shape[0]} channels and {shape[1]} steps"
+        cure = "If time comes first, pass X.transpose(0, 2, 1)."
+    elif len(shape) == 2 and is_bytes and min(shape) >= 8:
+        read = f"series of {shape[0]} channels and {shape[1]} steps"
+        cure = "If they are grey images, pass X[:, None]."
+    else:
+        return
+    warnings.warn(f"X has rows of shape {shape}, read as {read}. {cure}", stacklevel=2)
 
 
 def _refuse_lists_of_items(estimator, X: Any) -> None:

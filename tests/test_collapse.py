@@ -93,10 +93,32 @@ def test_streams_and_large_rows_are_sampled_too():
     assert rank == pytest.approx(effective_rank(features.numpy()), rel=1e-3)
 
 
+def test_looking_draws_nothing():
+    class Drawing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.linear(x) + torch.randn(len(x), 4)
+
+    def curve(monkeypatch, share):
+        monkeypatch.setattr("sslearn._collapse._SHARE", share)
+        torch.manual_seed(0)
+        model = small("SimCLR", encoder=Drawing(), max_epochs=6).fit(rows("table"))
+        return len(model.embedding_rank_curve_), model.loss_curve_
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        (few, seldom), (many, often) = curve(monkeypatch, 1e-9), curve(monkeypatch, 1e9)
+    assert few < many
+    assert seldom == often
+
+
 class _Data:
     """Stands for the training data: an epoch takes as long as the clock says."""
 
     sample_shape = (5,)
+    device = torch.device("cpu")
 
     def __init__(self, rows):
         self.rows = rows

@@ -27,6 +27,21 @@ def test_streamed_statistics(shape, scale):
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [50, 150, 1000, 5000])
+def test_constants_are_only_centred(n, dtype):
+    values = np.random.default_rng(0).normal(size=40).round(2)
+    for shape in ((40,), (40, 3), (40, 2, 2)):
+        X = np.empty((n, *shape), dtype=dtype)
+        X[:] = values.reshape(-1, *(1 for _ in shape[1:]))
+        x = torch.from_numpy(X)
+        for size in (64, n):
+            layer = _layer(X, size=size)
+            torch.testing.assert_close(layer.gain, torch.ones_like(layer.gain))
+            torch.testing.assert_close(layer(x), torch.zeros(x.shape))
+            torch.testing.assert_close(layer(x + 1), torch.ones(x.shape))
+
+
 def test_a_channel_has_one_mean():
     X = np.random.default_rng(0).normal(size=(9, 3, 4, 4))
     assert _layer(X).shift.shape == (3, 1, 1)
@@ -113,11 +128,11 @@ def test_the_ends_of_float32(scale):
 
 
 def test_check_finite():
-    check_finite(torch.full((4,), 3e38), "X")
-    check_finite(torch.full((4,), 6e4, dtype=torch.float16), "X")
-    check_finite(torch.full((4,), 2**62, dtype=torch.int64), "X")
+    check_finite(torch.full((4, 1), 3e38), "X")
+    check_finite(torch.full((4, 1), 6e4, dtype=torch.float16), "X")
+    check_finite(torch.full((4, 1), 2**62, dtype=torch.int64), "X")
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         with pytest.raises(ValueError, match="NaN"):
-            check_finite(torch.tensor([1.0, float("nan")], dtype=dtype), "X")
+            check_finite(torch.tensor([[1.0, float("nan")]], dtype=dtype), "X")
         with pytest.raises(ValueError, match="infinity"):
-            check_finite(torch.tensor([float("inf"), 1.0], dtype=dtype), "X")
+            check_finite(torch.tensor([[float("inf"), 1.0]], dtype=dtype), "X")

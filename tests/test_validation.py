@@ -13,7 +13,6 @@ import pytest
 import torch
 from estimators import SHAPES, rows, small
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils import assert_all_finite
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -26,6 +25,7 @@ from torch.utils.data import (
 
 from sslearn._data import Rows
 from sslearn._validation import resolve_device
+from sslearn.augment import GaussianNoise
 
 
 def features_of(X, fit_on=None, **params):
@@ -286,7 +286,14 @@ def test_the_callers_state_around_transform():
 def test_columns_of_text_are_named(library):
     frame = pytest.importorskip(library).DataFrame
     X = frame({"age": [1.0, 2.0, 3.0, 4.0], "job": list("abca"), "level": ["1", "2", "3", "4"]})
-    with pytest.raises(ValueError, match=r"Got text in \['job'\]: make numbers of them first"):
+    with pytest.raises(ValueError, match=r"Got text, dates or the like in \['job'\]: make numbers"):
+        small("SimCLR").fit(X)
+
+
+def test_columns_of_dates_are_named():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame({"age": [1.0, 2.0], "day": pandas.to_datetime(["2020-01-01"] * 2)})
+    with pytest.raises(ValueError, match=r"dates or the like in \['day'\]"):
         small("SimCLR").fit(X)
 
 
@@ -297,10 +304,52 @@ def test_channels_that_come_last():
     small("SimCLR", max_epochs=1).fit(X.transpose(0, 3, 1, 2))  # warnings are errors here
 
 
-@pytest.mark.parametrize("wrong", [lambda x, g: x.numpy(), lambda x, g: x[:3], lambda x, g: None])
-def test_augmentations_that_return_something_else(wrong):
-    with pytest.raises(ValueError, match="'augment' parameter must return a tensor with a row"):
+def test_axes_that_are_another_kinds():
+    images = np.zeros((16, 12, 10), dtype=np.uint8)
+    for grey in (images, torch.from_numpy(images)):
+        with pytest.warns(UserWarning, match=r"12 channels and 10 steps.*pass X\[:, None\]"):
+            small("SimCLR", max_epochs=1).fit(grey)
+    with pytest.warns(UserWarning, match=r"40 channels and 3 steps.*transpose\(0, 2, 1\)"):
+        small("SimCLR", max_epochs=1).fit(np.zeros((16, 40, 3)))
+    small("SimCLR", max_epochs=1).fit(images[:, None])
+    small("SimCLR", max_epochs=1).fit(images.astype(np.int16))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (lambda x, g: x.numpy(), "ndarray"),
+        (lambda x, g: None, "NoneType"),
+        (lambda x, g: x[:3], r"shape \(3, 6\)"),
+        (lambda x, g: x[:, :4], r"shape \(32, 4\)"),
+        (lambda x, g: x[:, None], r"shape \(32, 1, 6\)"),
+    ],
+)
+def test_augmentations_that_return_something_else(wrong, got):
+    message = r"'augment' parameter must return a tensor with the rows and features.*\(32, 6\)"
+    with pytest.raises(ValueError, match=f"{message}. Got {got} instead"):
         small("SimCLR", augment=wrong).fit(rows("table"))
+
+
+def test_views_of_images_may_be_smaller():
+    small("SimCLR", augment=lambda x, g: x[..., 1:, 1:]).fit(rows("image"))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"augment": lambda x: x}, r"augment\(x, generator\). Got <lambda>, which takes \(x\)"),
+        ({"augment": GaussianNoise}, r"augment\(x, generator\). Got GaussianNoise, which takes"),
+        ({"augment": torch.nn.Identity()}, "Got Identity, which takes"),
+        ({"lr_schedule": lambda step: 1.0}, r"lr_schedule\(step, n_steps\)"),
+        ({"optimizer": lambda: None}, r"optimizer\(parameter_groups\)"),
+        ({"encoder": torch.nn.Linear}, r"encoder\(\(6,\)\). Got Linear, which takes"),
+        ({"projector": lambda: None}, r"projector\(8\)"),
+    ],
+)
+def test_callables_that_take_something_else(params, message):
+    with pytest.raises(TypeError, match=f"parameter is called as .*{message}"):
+        small("SimCLR", **params).fit(rows("table"))
 
 
 def test_numpy_numbers_as_parameters():
@@ -338,6 +387,19 @@ def test_short_and_single_batches_of_streams():
         small("SimCLR").fit(Streamed(X[:0]))
 
 
+@pytest.mark.parametrize("n", [40, 400])
+def test_a_stream_is_gone_through_once_and_once_an_epoch(n):
+    class Counted(Streamed):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    small("SimCLR").fit(Counted(rows("table", n=n)))
+    assert Counted.passes == 1 + 2
+
+
 def test_a_stream_that_runs_dry():
     class Once(IterableDataset):
         def __init__(self, X, times):
@@ -372,7 +434,7 @@ def test_what_streams_cannot_do():
         small("SimCLR").fit(Squares([*X, X[0, :5]]))
     with pytest.raises(ValueError, match="expecting 6 features"):
         fitted.transform(Streamed(X[:, :4]))
-    with pytest.raises(TypeError, match=r"arrays or tensors x, or tuples.*Got dict"):
+    with pytest.raises(TypeError, match=r"tensors x of real numbers, or tuples.*Got dict"):
         small("SimCLR").fit(Squares([{"x": x} for x in X]))
 
 
@@ -396,7 +458,25 @@ def test_bad_input_gets_one_sentence():
     assert "minimum of 1" in _message_of(torch.ones((4, 0)))
     assert "minimum of 1" in _message_of(np.ones((4, 3, 0)))
     assert "minimum of 2 is required by SimCLR" in _message_of(torch.ones(1, 3))
-    assert "strings" in _message_of([["a", "b"], ["c", "d"]])
+    assert "Got strings" in _message_of([["a", "b"], ["c", "d"]])
+    imaginary = torch.ones((4, 3), dtype=torch.complex64)
+    for items in (TensorDataset(imaginary), DataLoader(TensorDataset(imaginary), batch_size=2)):
+        assert "real numbers" in _message_of(items)
+        assert "complex64" in _message_of(items)
+
+
+@pytest.mark.parametrize("kind", ["series", "image"])
+def test_rows_of_another_shape(kind):
+    X = rows(kind)
+    fitted = small("SimCLR", max_epochs=1).fit(X)
+    expected = r"is expecting samples of shape \(" + ", ".join(map(str, X.shape[1:]))
+    for as_given in (np.asarray, torch.from_numpy):
+        for wrong in (X[:, 0], X[..., 0], X.swapaxes(1, -1), X.reshape(len(X), -1), X[..., None]):
+            with pytest.raises(ValueError, match=expected):
+                fitted.transform(as_given(wrong.copy()))
+    with pytest.raises(ValueError, match=r"A single sample is passed as X\[None\]"):
+        fitted.transform(X[0])
+    assert fitted.transform(X[0][None]).shape == (1, 8)
 
 
 def _sparse():
@@ -405,12 +485,17 @@ def _sparse():
     return csr_array(np.eye(4))
 
 
-def test_nan_message_is_scikit_learns():
+def test_values_that_are_no_numbers():
     X = rows("table")
     X[3, 2] = np.nan
-    with pytest.raises(ValueError, match="NaN") as theirs:
-        assert_all_finite(X, estimator_name="SimCLR", input_name="X")
-    assert _message_of(X) == _message_of(torch.from_numpy(X)) == str(theirs.value)
+    message = "Input X contains NaN, in feature 2 .* SimCLR needs finite numbers.*SimpleImputer"
+    assert re.match(message, _message_of(X))
+    assert re.match(message, _message_of(torch.from_numpy(X)))
+    X[3, 2], X[4, 1] = -np.inf, 1
+    assert "contains infinity, in feature 2" in _message_of(X)
+    images = rows("image")
+    images[3, 1, 2, 2] = np.nan
+    assert "contains NaN, in channel 1" in _message_of(images)
 
 
 def test_assume_finite_is_respected():
