@@ -127,12 +127,13 @@ class AMDIM(BaseSSL):
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
-        (``simclr__augment__noise``), pass an object.
+        (``augment__noise``), pass an object such as ``GaussianNoise()``.
     standardize : bool, default=True
-        Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows; constant ones, and features of zeros and ones, are only centred. Images and
-        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
-        float32 (and uint8 images and volumes divided by 255).
+        Standardise each channel with the statistics of the training rows; constant ones are only
+        centred. A table is one channel: put a ``StandardScaler`` before it if its columns differ in
+        scale. Images and volumes are brought to [0, 1] before the views are drawn. With False, rows
+        are only cast to float32 (and uint8 images and volumes divided by 255), and the default
+        views of images and volumes want values in [0, 1].
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -141,8 +142,8 @@ class AMDIM(BaseSSL):
         square. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
-        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
+        Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
+        least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
         0.3 * batch_size / 256 for "lars".
     weight_decay : float, default=1e-4
         Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
@@ -169,7 +170,8 @@ class AMDIM(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
+        are copied for each fit. Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0

@@ -63,12 +63,13 @@ class BarlowTwins(BaseSSL):
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
-        (``simclr__augment__noise``), pass an object.
+        (``augment__noise``), pass an object such as ``GaussianNoise()``.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
         training rows; constant ones, and features of zeros and ones, are only centred. Images and
         volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
-        float32 (and uint8 images and volumes divided by 255).
+        float32 (and uint8 images and volumes divided by 255), and the default views of images and
+        volumes want values in [0, 1].
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -105,7 +106,8 @@ class BarlowTwins(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
+        are copied for each fit. Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0

@@ -40,9 +40,9 @@ class _BYOLObjective(Objective):
         self.target = Follower(nn.Sequential(encoder, projector), ema_decay, ema_schedule)
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
-        p1, p2 = jointly(lambda x: self.predictor(self.projector(self.encoder(x))), views)
         with torch.no_grad():
-            z1, z2 = jointly(self.target, views)  # (n, d) each, as the predictions
+            z1, z2 = jointly(self.target, views, copy=True)  # (n, d) each, as the predictions
+        p1, p2 = jointly(lambda x: self.predictor(self.projector(self.encoder(x))), views)
         return self.compare(p1, z2) + self.compare(p2, z1)
 
     def after_step(self, step: int, n_steps: int) -> None:
@@ -96,12 +96,13 @@ class BYOL(BaseSSL):
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
-        (``simclr__augment__noise``), pass an object.
+        (``augment__noise``), pass an object such as ``GaussianNoise()``.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
         training rows; constant ones, and features of zeros and ones, are only centred. Images and
         volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
-        float32 (and uint8 images and volumes divided by 255).
+        float32 (and uint8 images and volumes divided by 255), and the default views of images and
+        volumes want values in [0, 1].
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -137,7 +138,8 @@ class BYOL(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
+        are copied for each fit. Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0

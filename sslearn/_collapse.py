@@ -47,6 +47,7 @@ class RankCurve:
 
     def __init__(self, objective: Objective, data: TrainingData, seed: int) -> None:
         self.features = objective.features
+        self.devices = [data.device.index or 0] if data.device.type == "cuda" else []
         generator = torch.Generator().manual_seed(seed)
         self.sample = data.sample(sample_rows(data.sample_shape), generator)
         self.points: list[tuple[int, float, float]] = []
@@ -75,7 +76,9 @@ class RankCurve:
     @torch.no_grad()
     def look(self, epoch: int) -> None:
         """Add a point. Leaves the features in eval mode: a phase sets modes when it begins."""
-        features = self.features.eval()(self.sample).flatten(1)
+        # An encoder may draw in eval mode too, and how often this looks depends on the clock.
+        with torch.random.fork_rng(self.devices):
+            features = self.features.eval()(self.sample).flatten(1)
         features = F.normalize(features.double(), dim=1).cpu()
         self.width = features.shape[1]
         rank = spread = math.nan

@@ -1,7 +1,7 @@
 """Features by batches: what ``transform`` runs. Needs no Lightning.
 
-Takes no lock, but for a moment where a loader is begun: that draws from torch's default generator,
-which a fit in another thread may be using.
+Takes no lock, but where a loader is begun: that draws from torch's default generator, and so waits
+for the end of a fit in another thread, which may be using it.
 """
 
 from __future__ import annotations

@@ -62,6 +62,13 @@ class _LFRObjective(Objective):
         for projector in self.projectors:
             calibrate(projector, sample)
         outputs = [projector(sample) for projector in self.projectors]
+        for i, output in enumerate(outputs):
+            if not output.isfinite().all():
+                raise ValueError(
+                    f"The 'projectors' parameter must give finite outputs. Candidate {i}, a "
+                    f"{type(self.projectors[i].module).__name__}, gives NaN or infinity on some of "
+                    f"{len(sample)} training rows."
+                )
         if self.n_targets is not None:
             self.chosen, self.kernel = most_diverse(outputs, self.n_targets)
             candidates = list(self.projectors)
@@ -133,7 +140,8 @@ class LFR(BaseSSL):
     encoder's features.
 
     Change first: ``max_epochs``, ``n_targets`` and ``projectors``; ``alternate=False,
-    predictor_epochs=0`` trains encoder and predictors together, in half the time.
+    predictor_epochs=0`` trains encoder and predictors together, in about two thirds
+    of the time.
 
     Parameters
     ----------
@@ -185,7 +193,7 @@ class LFR(BaseSSL):
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
         training rows; constant ones, and features of zeros and ones, are only centred. Images and
-        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
+        volumes are brought to [0, 1] first. With False, rows are only cast to
         float32 (and uint8 images and volumes divided by 255).
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
@@ -210,7 +218,7 @@ class LFR(BaseSSL):
     warmup_fraction : float, default=0.05
         Part of all steps over which the learning rate rises linearly; not for a callable.
     validation_fraction : float, default=None
-        Part of the rows that is held out; their loss, on the same views each time, is kept in
+        Part of the rows that is held out; their loss is kept in
         ``validation_loss_curve_``. None: train on all rows.
     n_iter_no_change : int, default=None
         Stop after so many epochs without a better validation loss, and restore the best
@@ -223,7 +231,8 @@ class LFR(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
+        are copied for each fit. Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0
@@ -378,6 +387,11 @@ class LFR(BaseSSL):
                 "never learn. Set predictor_epochs to 1 or more, or alternate to False."
             )
         listed = isinstance(self.projectors, list | nn.ModuleList)
+        if listed and not len(self.projectors):
+            raise ValueError(
+                "The 'projectors' parameter is an empty list. Give one module or more, or None for "
+                "random networks."
+            )
         n_candidates = len(self.projectors) if listed else self.n_candidates
         if self.n_targets is not None and self.n_targets > n_candidates:
             source = "projectors in the list" if listed else "n_candidates"

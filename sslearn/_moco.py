@@ -40,9 +40,9 @@ class _MoCoObjective(Objective):
         asking, answering = batch.views[:1], batch.views[1:]
         if self.symmetric:
             asking, answering = batch.views, batch.views[::-1]
-        queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         with torch.no_grad():
-            keys = jointly(lambda x: F.normalize(self.key_network(x).float(), dim=1), answering)
+            keys = jointly(self._keys, answering, copy=self.symmetric)
+        queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         rows = self.queue.numbers(batch.index, keys[0])
         same = self.queue.of_the_same_row(rows)  # (n, size of the queue)
         losses = []
@@ -51,6 +51,9 @@ class _MoCoObjective(Objective):
             if self.training:
                 self.queue.add(key, rows)
         return torch.stack(losses).mean()
+
+    def _keys(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.key_network(x).float(), dim=1)
 
     def after_step(self, step: int, n_steps: int) -> None:
         self.key_network.follow(step, n_steps)
@@ -98,12 +101,13 @@ class MoCo(BaseSSL):
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters
-        (``simclr__augment__noise``), pass an object.
+        (``augment__noise``), pass an object such as ``GaussianNoise()``.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
         training rows; constant ones, and features of zeros and ones, are only centred. Images and
         volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
-        float32 (and uint8 images and volumes divided by 255).
+        float32 (and uint8 images and volumes divided by 255), and the default views of images and
+        volumes want values in [0, 1].
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
@@ -139,7 +143,8 @@ class MoCo(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss". Costs about half a millisecond a step.
+        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
+        are copied for each fit. Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU.
     verbose : int, default=0

@@ -142,7 +142,10 @@ def mark_frozen(module: nn.Module) -> nn.Module:
 
 
 def jointly(
-    module: Callable[[torch.Tensor], torch.Tensor], views: tuple[torch.Tensor, ...]
+    module: Callable[[torch.Tensor], torch.Tensor],
+    views: tuple[torch.Tensor, ...],
+    *,
+    copy: bool = False,
 ) -> tuple[torch.Tensor, ...]:
     """Send all views through `module` in one forward pass.
 
@@ -154,6 +157,9 @@ def jointly(
         From (n, ...) to (n, ...).
     views : tuple of Tensors, each of shape (n, ...)
         Views of the same rows.
+    copy : bool, default=False
+        Whether the views are needed afterwards: a module that begins in place
+        (``nn.ReLU(inplace=True)``) would change them.
 
     Returns
     -------
@@ -168,7 +174,7 @@ def jointly(
     >>> first.shape
     torch.Size([5, 2])
     """
-    return module(joined(views)).chunk(len(views))
+    return module(torch.cat(views) if copy else joined(views)).chunk(len(views))
 
 
 def joined(views: tuple[torch.Tensor, ...]) -> torch.Tensor:

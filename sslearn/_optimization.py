@@ -10,7 +10,21 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["LARS", "LearningRate", "automatic_rate", "make_optimizer", "parameter_groups"]
+__all__ = [
+    "LARS",
+    "NOTHING_MOVES",
+    "LearningRate",
+    "automatic_rate",
+    "make_optimizer",
+    "parameter_groups",
+]
+
+NOTHING_MOVES = (
+    "There is nothing to train: all parameters of the encoder and of the heads are frozen"
+)
+
+# Epochs without a better loss after which the plateau schedule lowers the rate.
+_PATIENCE = 10
 
 
 class LARS(Optimizer):
@@ -103,9 +117,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Make the optimizer that the ``optimizer`` parameter asks for; every group has its rate."""
     if not groups:
-        raise ValueError(
-            "There is nothing to train: all parameters of the encoder and of the heads are frozen."
-        )
+        raise ValueError(f"{NOTHING_MOVES}.")
     groups = [{**group, "lr": learning_rate} for group in groups]
     if optimizer == "lars":
         return LARS(groups, lr=learning_rate)
@@ -181,7 +193,10 @@ class LearningRate:
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         if schedule == "plateau":
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+            # Its own threshold is relative: a negative loss that stands still would be better.
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, patience=_PATIENCE - 1, threshold=0.0, threshold_mode="abs"
+            )
 
     def factor(self, step: int) -> float | None:
         """Return what multiplies the base rates at a step; None: leave them as they are."""

@@ -15,7 +15,7 @@ from ._collapse import RankCurve
 from ._data import Rows, Stream
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
-from ._optimization import LearningRate, automatic_rate
+from ._optimization import NOTHING_MOVES, LearningRate, automatic_rate
 from ._settings import Settings
 from ._training_data import TrainingData
 
@@ -233,8 +233,14 @@ class Steps:
         moving = self.objective.start_phase(self.objective.phases[phase], self.data)
         if len(self.objective.phases) > 1 or moving is not None:
             moving = set(self.can_move if moving is None else moving)
+            if moving.isdisjoint(self.can_move):
+                name = self.objective.phases[phase]
+                raise ValueError(f"{NOTHING_MOVES} that learn in the phase {name!r}.")
             for parameter in self.can_move:
                 parameter.requires_grad_(parameter in moving)
+                if parameter not in moving:
+                    # Accumulated batches may end in the next phase, whose step would use it.
+                    parameter.grad = None
 
     def loss_on(self, raw: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
         """Return the loss of one batch. Both drivers call this, and nothing else makes a loss."""

@@ -10,6 +10,7 @@ for.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import lightning.pytorch as lightning
@@ -172,6 +173,18 @@ def train(
     return steps.end()
 
 
+def _callbacks(given) -> list | None:
+    """Copy the callbacks that have a state: what one counted in a fit must not end the next.
+
+    The others are the caller's own, who may want to read what they have recorded.
+    """
+    if given is None:
+        return None
+    each = given if isinstance(given, list | tuple) else [given]
+    stateless = lightning.Callback.state_dict
+    return [own if type(own).state_dict is stateless else copy.deepcopy(own) for own in each]
+
+
 def _trainer_params(settings: Settings, device: torch.device) -> dict:
     params = {
         "logger": False,
@@ -180,6 +193,7 @@ def _trainer_params(settings: Settings, device: torch.device) -> dict:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         **(settings.trainer_params or {}),
+        "callbacks": _callbacks((settings.trainer_params or {}).get("callbacks")),
         # Without it Lightning finds a cluster by itself and asks for all of its tasks.
         "plugins": [LightningEnvironment()],
         "devices": 1 if device.type == "cpu" else [device.index or 0],

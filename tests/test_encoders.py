@@ -99,6 +99,28 @@ def test_default_encoder_shape(shape, embedding_dim):
         assert features.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 2),
+        (3, 4),
+        (2, 5),
+        (1, 2, 2),
+        (1, 4, 4),
+        (1, 8, 8),
+        (1, 2, 9),
+        (1, 3, 3, 3),
+        (1, 8, 8, 8),
+    ],
+)
+def test_small_samples_have_no_dead_features(shape):
+    torch.manual_seed(0)
+    features = default_encoder(shape).eval()(torch.randn(64, *shape))
+    alike = features.std(dim=0) == 0
+    # ReLU may leave some of few positions at zero; a deviation over one position always is.
+    assert alike.float().mean() < 0.1
+
+
 def test_default_encoder_accepts_numpy_integers():
     encoder = default_encoder([np.int64(3), np.int64(8)], np.int32(4))
     assert encoder(torch.zeros(2, 3, 8)).shape == (2, 4)

@@ -17,7 +17,7 @@ def _maps(module, layers, shape, width=8):
 
 @pytest.mark.parametrize(
     ("shape", "positions"),
-    [((2, 40), [1, 10, 20]), ((3, 16, 16), [1, 16, 64]), ((1, 8, 8, 8), [1, 1, 8])],
+    [((2, 40), [1, 10, 20]), ((3, 16, 16), [1, 16, 64]), ((1, 8, 8, 8), [1, 8, 64])],
 )
 def test_maps_of_the_default_encoder_are_coarse_to_fine(shape, positions):
     encoder = default_encoder(shape, 8)

@@ -1,9 +1,10 @@
 """What is LFR's own: projectors that rest, a choice of them, and phases."""
 
+import lightning.pytorch as lightning
 import numpy as np
 import pytest
 import torch
-from estimators import SHAPES, rows
+from estimators import SHAPES, rows, small
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -276,6 +277,25 @@ def test_training_ends_with_the_last_encoder_step(params, limit, steps, epochs, 
     assert model.n_iter_ == epochs
 
 
+def test_accumulated_gradients_stay_in_their_phase():
+    moved = []
+
+    class Watch(lightning.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            self.before = next(module.objective.encoder.parameters()).detach().clone()
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            now = next(module.objective.encoder.parameters())
+            moved.append((module.objective.rests, not torch.equal(now, self.before)))
+
+    params = {"accumulate_grad_batches": 2, "callbacks": [Watch()]}
+    small("LFR", n_targets=2, n_candidates=4, trainer_params=params, max_epochs=3).fit(
+        rows("table", n=50)
+    )
+    assert (False, True) in moved
+    assert (True, True) not in moved
+
+
 def test_streams_and_held_out_rows():
     X = rows("table", n=60)
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), batch_size=20)
@@ -362,6 +382,12 @@ def test_random_filters_count_where_they_answer():
     torch.testing.assert_close(first, second, rtol=0, atol=0.2)
 
 
+class NaNs(nn.Module):
+    def forward(self, x):
+        # Rows of zeros, with which a module is tried out, are well.
+        return torch.where(x == 0, 0.0, torch.nan)
+
+
 def test_own_projectors_are_not_calibrated():
     own = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).eval()
     before = {key: value.clone() for key, value in own.state_dict().items()}
@@ -386,6 +412,15 @@ def test_own_projectors_are_not_calibrated():
         ({"off_diagonal_weight": -1}, "'off_diagonal_weight' parameter of LFR"),
         ({"loss": "hinge"}, "'loss' parameter of LFR"),
         ({"max_encoder_steps": 0}, "'max_encoder_steps' parameter of LFR"),
+        ({"projectors": [], "n_targets": None}, "'projectors' parameter is an empty list"),
+        (
+            {"projectors": [nn.Linear(6, 3), NaNs()], "n_targets": None},
+            "must give finite outputs. Candidate 1, a NaNs, gives NaN",
+        ),
+        (
+            {"encoder": nn.Linear(6, 8).requires_grad_(False), "embedding_dim": None},
+            "nothing to train: .* learn in the phase 'encoder'",
+        ),
     ],
 )
 def test_bad_input(params, message):

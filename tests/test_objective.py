@@ -1,6 +1,8 @@
 """What a method's author is given."""
 
+import pytest
 import torch
+from estimators import ESTIMATORS, rows, small
 from torch import nn
 
 from sslearn._objective import joined, jointly
@@ -18,6 +20,32 @@ def test_jointly_is_one_forward_pass_of_all_views():
     assert torch.equal(first, 2 * views[0])
     assert torch.equal(second, 2 * views[1])
     assert len(seen) == 1
+
+
+class _InPlace(nn.Module):
+    def __init__(self, in_place):
+        super().__init__()
+        self.in_place = in_place
+
+    def forward(self, x):
+        return x.mul_(0.5).relu_() if self.in_place else (x * 0.5).relu()
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_modules_that_begin_in_place(name):
+    def loss_curve(in_place):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(_InPlace(in_place), nn.Linear(6, 8))
+        params = {"encoder": encoder, "max_epochs": 3}
+        if "predictor" in ESTIMATORS[name]._parameter_constraints:
+            params["predictor"] = lambda width: nn.Sequential(
+                _InPlace(in_place), nn.Linear(width, width)
+            )
+        return small(name, **params).fit(rows("table")).loss_curve_
+
+    if ESTIMATORS[name]._univariate:
+        pytest.skip("needs maps or patches")
+    assert loss_curve(True) == loss_curve(False)
 
 
 def test_chunks_of_one_tensor_are_joined_without_a_copy():

@@ -122,13 +122,17 @@ def test_constant_and_callable():
     assert _rates(lambda step, n: step / n, 4, 0.5) == [0.0, 0.5, 1.0, 1.5]
 
 
-def test_plateau_lowers_the_rate():
+@pytest.mark.parametrize("loss", [1.0, 0.0, -1.0])
+def test_plateau_lowers_the_rate(loss):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
     rate = LearningRate(optimizer, "plateau", 100, 0.0)
-    for step in range(30):
+    found = []
+    for step in range(22):
         rate.set(step)
-        rate.end_epoch(1.0, step)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+        found.append(optimizer.param_groups[0]["lr"])
+        rate.end_epoch(loss, step)
+    # The first epoch is better than none; after ten that are no better comes a tenth of the rate.
+    np.testing.assert_allclose(found, [2.0] * 11 + [0.2] * 10 + [0.02])
 
 
 def test_the_automatic_rate_follows_the_number_of_steps():

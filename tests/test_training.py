@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import rows, small
+from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -316,6 +317,17 @@ def test_callbacks_may_watch_the_losses():
         params = {"callbacks": [callback], "enable_progress_bar": False}
         model = small("SimCLR", trainer_params=params, validation_fraction=0.2, max_epochs=5)
         assert model.fit(rows("table", n=70)).n_iter_ == 1
+
+
+def test_callbacks_with_a_state_begin_each_fit_anew():
+    from lightning.pytorch.callbacks import EarlyStopping
+
+    params = {"callbacks": [EarlyStopping("loss", patience=1)], "enable_progress_bar": False}
+    X = rows("table", n=70)
+    model = small("SimCLR", trainer_params=params, max_epochs=12, learning_rate=1e-12)
+    first = model.fit(X).n_iter_
+    assert first < 12
+    assert model.fit(X).n_iter_ == clone(model).fit(X).n_iter_ == first
 
 
 def test_copies_of_the_module_do_not_copy_the_data():

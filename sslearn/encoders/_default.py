@@ -93,6 +93,8 @@ def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:
         stem, width = "strided", 16
     elif n_dims == 3:
         width, n_stages = 8, 4
+    # A map of one position has no deviation: the last stage is to have two along its longest axis.
+    n_stages = min(n_stages, max(1, (size - 1).bit_length()))
     return {
         "n_dims": n_dims,
         "embedding_dim": _WIDTH,
