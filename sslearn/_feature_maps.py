@@ -56,7 +56,8 @@ class FeatureMaps(nn.Module):
                     more = f" and {len(some) - 12} more" if len(some) > 12 else ""
                     raise ValueError(
                         f"The 'feature_layers' parameter names {name!r}, which the encoder "
-                        f"{type(encoder.module).__name__} has not. Its layers are {listed}{more}."
+                        f"{type(encoder.module).__name__} does not have. Its layers are "
+                        f"{listed}{more}."
                     )
         with torch.no_grad():
             maps = self.eval()(torch.zeros(2, *sample_shape))
