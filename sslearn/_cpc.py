@@ -145,8 +145,8 @@ class CPC(BaseSSL):
         Standardise each channel with the statistics of the training rows; constant ones are only
         centred. A table is one channel: put a ``StandardScaler`` before it if its columns differ in
         scale. Images and volumes are brought to [0, 1] before the views are drawn. With False, rows
-        are only cast to float32 (and uint8 images and volumes divided by 255), and the default
-        views of images and volumes want values in [0, 1].
+        are only cast to float32 (and uint8 images and volumes divided by 255); views see [0, 1]
+        all the same.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
