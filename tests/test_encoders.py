@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import pickle
 import re
@@ -5,8 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from estimators import ESTIMATORS, rows, small
+from estimators import SHAPES as SHAPES_OF_KINDS
 from torch import nn
 
+from sslearn._patches import patch_encoder
 from sslearn.encoders import MLP, ResNet, default_encoder
 
 SHAPES = [
@@ -229,6 +234,73 @@ def test_constant_samples_have_features():
         features.sum().backward()
         assert features.isfinite().all()
         assert x.grad.isfinite().all()
+
+
+# Convolutions that oneDNN cannot compute --------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_unsafe_convolution():
+    """Fail on a strided 1 x 1 convolution of a channels-last map of fewer than 16 channels.
+
+    oneDNN's backward pass of these writes past its memory: below 8 channels with AVX2, below 16
+    with AVX-512. Such a process hangs, dies, or has wrong gradients.
+    """
+    seen = []
+
+    def look(module, inputs):
+        if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return
+        is_strided_point = set(module.kernel_size) == {1} and set(module.stride) != {1}
+        seen.append(module)
+        assert not (is_strided_point and module.in_channels // module.groups < 16), module
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+@pytest.mark.parametrize("kernel_size", [None, 1])
+def test_no_width_meets_the_fault_of_onednn(n_dims, kernel_size):
+    for width in range(1, 17):
+        for stem in ("small", "halved", "strided"):
+            encoder = ResNet(1, n_dims=n_dims, width=width, kernel_size=kernel_size, stem=stem)
+            with no_unsafe_convolution() as seen:
+                encoder(torch.zeros(2, 1, *[9] * n_dims)).sum().backward()
+            assert seen
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES_OF_KINDS))
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_no_default_network_meets_the_fault_of_onednn(name, kind):
+    with no_unsafe_convolution():
+        small(name, embedding_dim=None, max_epochs=1).fit(rows(kind))
+
+
+def test_large_patches_of_cpc_do_not_meet_the_fault_of_onednn():
+    for shape in [(9, 2048), (1, 70, 70), (3, 40, 40), (1, 17, 17, 17)]:
+        for width in (None, *range(1, 17)):
+            encoder = patch_encoder(shape, width)
+            assert isinstance(encoder, ResNet)
+            with no_unsafe_convolution() as seen:
+                encoder(torch.zeros(1, *shape))
+            assert seen
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_a_narrow_shortcut_is_the_strided_convolution(n_dims):
+    torch.manual_seed(0)
+    shortcut = ResNet(1, n_dims=n_dims, width=4, norm="none").stages[1][0].shortcut
+    x = torch.randn(2, 4, *[9] * n_dims, requires_grad=True)
+    conv = shortcut[-1]
+    strided = (F.conv2d if n_dims == 2 else F.conv3d)(x, conv.weight, conv.bias, stride=2)
+    torch.testing.assert_close(shortcut(x), strided)
+    (found,) = torch.autograd.grad(shortcut(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(strided.square().sum(), x)
+    torch.testing.assert_close(found, expected)
 
 
 # What the networks are -------------------------------------------------------------------------

@@ -15,6 +15,9 @@ __all__ = ["ResNet"]
 _STEMS = {"halved": (5, 2), "strided": (7, 2)}
 # Variance below which a channel of a map counts as constant.
 _FAINTEST = 1e-4
+# Input channels below which oneDNN's strided 1 x 1 convolutions of channels-last maps write past
+# their memory in the backward pass: the vector blocks of AVX-512, twice those of AVX2.
+_ONEDNN_BLOCK = 16
 
 
 class ResNet(nn.Module):
@@ -137,7 +140,7 @@ class ResNet(nn.Module):
             nn.ReLU(inplace=True),
         )
         if stem == "strided":
-            self.stem.append(_max_pool(n_dims))
+            self.stem.append(_max_pool(n_dims, 3, 2))
         self.stages = nn.ModuleList()
         channels = self.width
         for i, n_blocks in enumerate(self.depth):
@@ -248,6 +251,11 @@ def _conv_norm(
 ) -> list[nn.Module]:
     """Make a convolution that keeps or divides the resolution, and its normalisation."""
     kernel = _axes(n_dims, kernel_size)
+    layers: list[nn.Module] = []
+    if kernel_size == 1 and stride > 1 and in_channels < _ONEDNN_BLOCK:
+        # Such a convolution reads every stride-th position; a pooling window of one picks these.
+        layers.append(_max_pool(n_dims, 1, stride))
+        stride = 1
     make_conv: Callable[..., nn.Conv2d | nn.Conv3d] = nn.Conv3d if n_dims == 3 else nn.Conv2d
     conv = make_conv(
         in_channels,
@@ -258,18 +266,20 @@ def _conv_norm(
         bias=norm == "none",  # the norms add one of their own
     )
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    layers.append(conv)
     if norm == "batch":
         batch_norm = nn.BatchNorm3d if n_dims == 3 else nn.BatchNorm2d
-        return [conv, batch_norm(out_channels)]
-    if norm == "layer":
-        return [conv, nn.GroupNorm(1, out_channels)]
-    return [conv]
+        layers.append(batch_norm(out_channels))
+    elif norm == "layer":
+        layers.append(nn.GroupNorm(1, out_channels))
+    return layers
 
 
-def _max_pool(n_dims: int) -> nn.Module:
+def _max_pool(n_dims: int, kernel_size: int, stride: int) -> nn.Module:
     pool = nn.MaxPool3d if n_dims == 3 else nn.MaxPool2d
-    kernel = _axes(n_dims, 3)
-    return pool(kernel, stride=_axes(n_dims, 2), padding=tuple(length // 2 for length in kernel))
+    kernel = _axes(n_dims, kernel_size)
+    padding = tuple(length // 2 for length in kernel)
+    return pool(kernel, stride=_axes(n_dims, stride), padding=padding)
 
 
 def _axes(n_dims: int, size: int) -> tuple[int, ...]:
