@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 
 import torch
+from torch.nn.utils import parametrize
 
 __all__ = ["StopOnInterrupt", "default_generator_kept", "isolated"]
 
@@ -88,18 +89,31 @@ def _torch_defaults(device: torch.device) -> Iterator[None]:
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     workspace = os.environ.get(_WORKSPACE)
+    kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
+    autocast = {kind: torch.is_autocast_enabled(kind) for kind in kinds}
+    cached = torch.is_autocast_cache_enabled(), parametrize._cache_enabled, parametrize._cache
     torch.set_default_dtype(torch.float32)
+    # By flags, since an autocast context that is held open keeps what those inside have cast: all
+    # of training would see the weights of the first step. Without the cache also where the caller
+    # holds one open, and in the contexts that Lightning opens.
+    for kind in kinds:
+        torch.set_autocast_enabled(kind, False)
+    torch.set_autocast_cache_enabled(False)
+    # Nor may parametrised weights be kept from step to step, by parametrize.cached().
+    parametrize._cache_enabled, parametrize._cache = 0, {}
     try:
         with (
             # Only where it is needed: this context costs every operation a Python call.
             torch.device("cpu") if torch.get_default_device().type != "cpu" else _nothing(),
             torch.inference_mode(False),
             torch.enable_grad(),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False) if device.type == "cuda" else _nothing(),
         ):
             yield
     finally:
+        for kind, enabled in autocast.items():
+            torch.set_autocast_enabled(kind, enabled)
+        torch.set_autocast_cache_enabled(cached[0])
+        _, parametrize._cache_enabled, parametrize._cache = cached
         torch.set_default_dtype(dtype)
         torch.backends.cudnn.benchmark = cudnn
         torch.backends.cudnn.deterministic = deterministic

@@ -246,8 +246,8 @@ class Steps:
         """Return the loss of one batch. Both drivers call this, and nothing else makes a loss."""
         if self.stop.requested:
             raise Interrupted
+        batch = self.data.batch(raw, index, self.views)
         with self._autocast():
-            batch = self.data.batch(raw, index, self.views)
             loss = self.objective.batch_loss(batch)
         self._total += loss.detach()
         self._count += 1
@@ -295,7 +295,8 @@ class Steps:
         dtype = self.settings.autocast
         if dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.data.device.type, dtype)
+        # A cache of cast weights would outlive the step wherever another context is held open.
+        return torch.autocast(self.data.device.type, dtype, cache_enabled=False)
 
     # --- epochs ----------------------------------------------------------------------------
 
@@ -396,7 +397,7 @@ class Steps:
         # one no statistics.
         n_batches = max(1, len(self.held_out) // self.settings.batch_size)
         for index in self.held_out.tensor_split(n_batches):
+            batch = self.data.batch(self.data.rows.take(index), index, generator)
             with self._autocast():
-                batch = self.data.batch(self.data.rows.take(index), index, generator)
                 total += self.objective.batch_loss(batch).detach() * len(index)
         return float(total) / len(self.held_out)

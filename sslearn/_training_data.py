@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -121,22 +122,30 @@ class TrainingData:
         return x.to(self.device)
 
     def clean(self, raw: torch.Tensor) -> torch.Tensor:
-        """Standardise raw rows; ready for the encoder."""
-        return as_layout(self.standardize(self.to_device(raw)))
+        """Standardise raw rows, in float32; ready for the encoder."""
+        with self._autocast_off():
+            return as_layout(self.standardize(self.to_device(raw)))
 
     def batch(self, raw: torch.Tensor, index: torch.Tensor | None, generator) -> Batch:
         """Draw the views of raw rows, all in one call: one random draw per sample and view."""
         raw = self.to_device(raw)
         views: tuple[torch.Tensor, ...] = ()
         if self.n_views:
-            unit = self.cut(self.standardize.unit(raw))
-            if self.n_views > 1:
-                unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
-            if self.augment is not None:
-                unit = _checked(self.augment(unit, generator), unit)
-            unit = as_layout(self.standardize.normalize(unit))
+            with self._autocast_off():
+                unit = self.cut(self.standardize.unit(raw))
+                if self.n_views > 1:
+                    unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
+                if self.augment is not None:
+                    unit = _checked(self.augment(unit, generator), unit)
+                unit = as_layout(self.standardize.normalize(unit))
             views = unit.chunk(self.n_views)
         return Batch(lambda: self.clean(raw), index, views, generator)
+
+    def _autocast_off(self):
+        """Keep what is computed in float32 so, where Lightning or an objective casts around it."""
+        if torch.is_autocast_enabled(self.device.type):
+            return torch.autocast(self.device.type, enabled=False)
+        return contextlib.nullcontext()
 
     def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` rows without replacement (all, if there are fewer), standardised.

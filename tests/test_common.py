@@ -17,6 +17,7 @@ import torch
 from estimators import ESTIMATORS, SHAPES, encoder_shape, rows, small, trained_module
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -270,6 +271,36 @@ def test_pipeline_with_memory_hits_its_cache(name, tmp_path):
             pipeline.fit(X)
             stored = list((tmp_path / str(encoder is None)).rglob("output.pkl"))
             assert len(stored) == expected_calls
+
+
+@every_estimator
+def test_bfloat16_learns_as_float32_does(name):
+    # Clusters among noise; two dozen steps bring every loss down. (The other driver gives the same
+    # bits: see test_training.py.)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 128)
+    X = (3 * rng.normal(size=(4, 16))[y] + rng.normal(size=(128, 16))).astype(np.float32)
+    curves, features = [], []
+    for precision in ("float32", "bfloat16"):
+        estimator = small(
+            name,
+            precision=precision,
+            max_epochs=6,
+            batch_size=32,
+            learning_rate=3e-3,
+        ).fit(X)
+        curves.append(np.array(estimator.loss_curve_))
+        features.append(estimator.transform(X))
+    exact, reduced = curves
+    fall = exact[0] - exact.min()
+    assert fall > 0
+    # Trained on the weights of the first step, a loss hardly falls at all.
+    np.testing.assert_allclose(reduced, exact, rtol=0, atol=0.15 * fall)
+    found = [
+        LogisticRegression(max_iter=500).fit(f[:40], y[:40]).score(f[40:], y[40:])
+        for f in map(StandardScaler().fit_transform, features)
+    ]
+    assert found[1] > found[0] - 0.05
 
 
 @every_estimator

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 from sslearn._isolation import StopOnInterrupt, isolated
 
@@ -40,6 +42,40 @@ def test_a_default_device_does_not_reach_inside():
             assert torch.zeros(2).device == CPU
     finally:
         torch.set_default_device(None)
+
+
+def _autocast_state():
+    return torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
+
+
+def test_cast_weights_are_never_kept():
+    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
+    with torch.autocast("cpu", torch.bfloat16), isolated(0, CPU):  # the caller's own, held open
+        assert _autocast_state() == (False, False)
+        found = []
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):  # as Lightning opens it, once a step
+                found.append(layer(x))
+            with torch.no_grad():
+                layer.weight += 1
+        torch.testing.assert_close(
+            found[1] - found[0], torch.full((1, 4), 4.0).bfloat16(), atol=0.1, rtol=0
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(ZeroDivisionError), isolated(0, CPU):
+            raise ZeroDivisionError
+        assert _autocast_state() == (True, True)
+    assert _autocast_state() == (False, True)
+
+
+def test_parametrised_weights_are_never_kept():
+    layer = parametrizations.weight_norm(nn.Linear(4, 4))
+    with parametrize.cached():
+        before = layer.weight
+        with isolated(0, CPU), torch.no_grad():
+            layer.parametrizations.weight.original0.mul_(2)
+            torch.testing.assert_close(layer.weight, 2 * before)
+        assert layer.weight is before  # the caller's context is as it was
 
 
 def test_one_fit_at_a_time():

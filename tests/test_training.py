@@ -1,5 +1,6 @@
 """The two drivers, what they count, and how training ends."""
 
+import contextlib
 import math
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from estimators import rows, small
+from estimators import rows, small, trained_module
 from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -68,6 +69,69 @@ def test_drivers_give_the_same_bits_with_dropout():
     fast = small("SimCLR", encoder=encoder).fit(X)
     standard = small("SimCLR", encoder=encoder, trainer_params=STANDARD).fit(X)
     assert _equal(_weights(fast), _weights(standard))
+
+
+class _TellsItsWeight(nn.Module):
+    """Notes what its layer makes of the unit vectors: the weight that is really used."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 4, bias=False)
+        self.used, self.held = [], []
+
+    def forward(self, x):
+        if self.training:
+            self.used.append(self.layer(torch.eye(6)).detach().T)
+            self.held.append(self.layer.weight.detach().clone())
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize("held_open", [False, True])
+def test_every_step_uses_its_own_weights_cast(trainer_params, held_open):
+    model = small(
+        "SimCLR",
+        encoder=_TellsItsWeight(),
+        precision="bfloat16",
+        learning_rate=0.05,
+        max_epochs=4,
+        trainer_params=trainer_params,
+    )
+    context = torch.autocast("cpu", torch.bfloat16) if held_open else contextlib.nullcontext()
+    with context:
+        model.fit(rows("table", n=70))
+    encoder = trained_module(model)
+    steps = [  # without the check of the encoder, which is in float32
+        (used, held)
+        for used, held in zip(encoder.used, encoder.held, strict=True)
+        if used.dtype == torch.bfloat16
+    ]
+    assert len(steps) == 16
+    assert all(torch.equal(used, held.bfloat16()) for used, held in steps)
+    assert (encoder.held[-1] - encoder.held[0]).abs().max() > 0.05
+
+
+def test_batch_statistics_and_data_stay_in_full_precision():
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8))
+    X = torch.from_numpy(rows("table", n=70)).half()
+    seen = []
+
+    def augment(x, generator):
+        seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
+        return x + 0.1 * (x @ x.T @ x)  # which autocast would round
+
+    found = []
+    for precision in ("float32", "bfloat16"):
+        model = small(
+            "SimCLR", encoder=encoder, augment=augment, precision=precision, validation_fraction=0.3
+        )
+        model.set_params(max_epochs=1, learning_rate=1e-12).fit(TensorDataset(X))
+        found.append(trained_module(model)[1])
+    assert set(seen) == {(torch.float32, False)}
+    for name in ("running_mean", "running_var"):
+        exact, reduced = (getattr(norm, name) for norm in found)
+        assert reduced.dtype == torch.float32
+        torch.testing.assert_close(reduced, exact, rtol=0.02, atol=0.02)
 
 
 class _Watched(Objective):
