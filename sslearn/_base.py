@@ -34,6 +34,7 @@ from ._tasks import FitTasks
 from ._training_data import TrainingData, measure
 from ._validation import check_order, resolve_device, too_few_rows, validate_rows
 from .augment import default_augment
+from .augment._default import noise_of
 from .encoders import default_encoder
 from .metrics import effective_rank
 
@@ -201,13 +202,21 @@ class BaseSSL(
             standardize = statistics.layer(self.standardize)
             augment = getattr(self, "augment", None)
             if augment is None:
-                augment = default_augment(self._encoder_shape(rows.sample_shape))
+                augment = default_augment(
+                    self._encoder_shape(rows.sample_shape), rgb=standardize.is_photograph
+                )
+            extremes = statistics.extremes
             standardize.to(device)
-            data = TrainingData(rows, trained_on, standardize, augment, 0, device, looked_at)
+            data = TrainingData(
+                rows, trained_on, standardize, augment, 0, device, looked_at, extremes
+            )
             encoder = self._build_encoder(data)
             settings = Settings.of(self, autocast, len(data))
             objective = self._make_objective(encoder, data)
             data.n_views, data.cut = objective.n_views, objective.cut
+            if objective.n_views:
+                data.drowned = statistics.drowned(standardize, noise_of(augment))
+                _warn_of_noise(data.drowned)
             features = objective.features
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
@@ -361,6 +370,16 @@ def _curves(history: History) -> dict:
     if history.validation_loss_curve:
         found["validation_loss_curve_"] = list(history.validation_loss_curve)
     return found
+
+
+def _warn_of_noise(drowned: str | None) -> None:
+    if drowned:
+        warnings.warn(
+            f"In X {drowned} by less than the noise of the views, so that little can be learned: "
+            "few values, or a unit of their own, make the rest look small. Scale X first (each "
+            "channel by itself, or by a logarithm), or lower the noise by augment.",
+            stacklevel=6,
+        )
 
 
 def _forget(estimator: BaseEstimator) -> None:

@@ -321,21 +321,27 @@ class Steps:
         settings = self.settings
         raise Diverged(
             f"The loss of {settings.name} became {'nan' if math.isnan(loss) else 'infinite'} in "
-            f"epoch {self.epoch} of {settings.max_epochs}. Lower learning_rate (it is "
-            f"{self.learning_rate:g}) or raise warmup_fraction (it is "
-            f"{settings.warmup_fraction:g}); if X holds extreme values, scale it first."
+            f"epoch {self.epoch} of {settings.max_epochs}. If X holds extreme values, scale it "
+            f"first; otherwise lower learning_rate (it is {self.learning_rate:g}) or raise "
+            f"warmup_fraction (it is {settings.warmup_fraction:g})."
         )
 
     def _collapse_message(self) -> str:
         settings = self.settings
         (_, before, _), *_, (epoch, rank, spread) = self.history.rank_curve
+        cure = (
+            f"In X {self.data.drowned} by less than the noise of the views: scale X first, or let "
+            "views change less, by augment"
+            if self.data.drowned
+            else "Let views change less, by augment, if they leave nothing alike in a sample, "
+            f"lower learning_rate (it is {self.learning_rate:g}) or raise warmup_fraction (it is "
+            f"{settings.warmup_fraction:g})"
+        )
         return (
             f"The representation of {settings.name} has collapsed: after epoch {epoch} the "
             f"features of all rows are nearly alike (effective rank {rank:.1f}, {before:.1f} "
-            f"before training; standard deviation {spread:.2g} at unit length). Lower "
-            f"learning_rate (it is {self.learning_rate:g}) or raise warmup_fraction (it is "
-            f"{settings.warmup_fraction:g}), or let views change less, by augment, if they leave "
-            "nothing alike in a row; embedding_rank_curve_ shows when it happened."
+            f"before training; standard deviation {spread:.2g} at unit length). {cure}; "
+            "embedding_rank_curve_ shows when it happened."
         )
 
     def end_epoch(self) -> bool:

@@ -84,6 +84,8 @@ class TrainingData:
         Of the batches.
     look_seed : int
         Of the rows that :meth:`a_look` returns.
+    extremes : Tensor of shape (2, features), optional
+        The smallest and the largest value of each column of a table.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class TrainingData:
         n_views: int,
         device: torch.device,
         look_seed: int = 0,
+        extremes: torch.Tensor | None = None,
     ) -> None:
         self.rows = rows
         self.index = index
@@ -106,6 +109,9 @@ class TrainingData:
         self.device = device
         self.sample_shape = rows.sample_shape
         self.look_seed = look_seed
+        self.extremes = extremes
+        #: What the noise of the views drowns, in words.
+        self.drowned: str | None = None
         self._looked_at: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -170,13 +176,19 @@ class TrainingData:
     def a_look(self) -> torch.Tensor:
         """Return some rows, standardised, by which networks are made; always the same.
 
-        Of a stream the first ones, which it has kept: it is not gone through once more.
+        Of a stream the first ones, which it has kept: it is not gone through once more. A column
+        of a table that is constant in these rows, and not in all, has its extremes in two of them.
         """
         if self._looked_at is None:
             n = sample_rows(self.sample_shape, most=_LOOKED_AT)
             if isinstance(self.rows, Stream) and self.rows.head is not None:
                 n = min(n, len(self.rows.head))
-            self._looked_at = self.sample(n, torch.Generator().manual_seed(self.look_seed))
+            found = self.sample(n, torch.Generator().manual_seed(self.look_seed))
+            if found.ndim == 2 and self.extremes is not None and len(found) > 2:
+                extremes = self.clean(self.extremes)
+                rare = (found == found[:1]).all(0) & (extremes[0] < extremes[1])
+                found[:2, rare] = extremes[:, rare]
+            self._looked_at = found
         return self._looked_at
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):

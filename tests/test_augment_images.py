@@ -238,19 +238,30 @@ def test_color_jitter_step_by_step(shape):
         torch.testing.assert_close(view[row], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("shape", [(1, 6, 7), (4, 6, 7), (2, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(1, 6, 7), (4, 6, 7), (2, 3, 4, 5), (3, 6, 7)])
 def test_color_jitter_of_other_channels(shape):
     n = 50
     x = 0.4 + 0.2 * batch(n, shape, torch.float64)
-    jitter = ColorJitter(brightness=0.1, contrast=0.2, p=1.0)
+    jitter = ColorJitter(brightness=0.1, contrast=0.2, p=1.0, rgb=False)
     view = jitter(x, seeded(2))
     generator = seeded(2)
     torch.rand(n, generator=generator)
     draws = (torch.rand(n, 4, generator=generator) * 2 - 1).double()
     for row in range(n):
         expected = x[row] * (1 + 0.1 * draws[row, 0])
-        expected = expected.mean() + (1 + 0.2 * draws[row, 1]) * (expected - expected.mean())
+        mean = expected.flatten(1).mean(1).view(-1, *[1] * (len(shape) - 1))  # of each band
+        expected = mean + (1 + 0.2 * draws[row, 1]) * (expected - mean)
         torch.testing.assert_close(view[row], expected, atol=1e-6, rtol=0)
+    if shape[0] != 3:
+        assert torch.equal(jitter.set_params(rgb=True)(x, seeded(2)), view)
+
+
+def test_a_faint_band_is_not_moved_by_a_bright_one():
+    x = batch(50, (2, 8, 8))
+    x[:, 1] = 0.5 + 0.01 * x[:, 1]
+    view = ColorJitter(brightness=0.0, p=1.0)(x, seeded())
+    moved = (view - x)[:, 1].flatten(1).mean(1).abs()
+    assert moved.max() < 1e-3
 
 
 def test_color_jitter_clamps():

@@ -7,13 +7,23 @@ import math
 from numbers import Real
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from .._sklearn import Interval
 
-__all__ = ["IMAGES", "NON_NEGATIVE", "PROBABILITY", "SERIES", "TABLES", "Augmentation", "Pair"]
+__all__ = [
+    "BOOLEAN",
+    "IMAGES",
+    "NON_NEGATIVE",
+    "PROBABILITY",
+    "SERIES",
+    "TABLES",
+    "Augmentation",
+    "Pair",
+]
 
 # What an augmentation accepts: number of dimensions of a batch -> what it is called in messages.
 TABLES = {2: "tables (n, features)"}
@@ -53,6 +63,19 @@ class Pair:
         lowest = "0.0 <=" if self.zero else "0.0 <"
         largest = f"<= {self.largest}" if math.isfinite(self.largest) else "< inf"
         return f"a pair of floats (low, high) with {lowest} low <= high {largest}"
+
+
+class _Boolean:
+    """True or False."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return isinstance(val, bool | np.bool_)
+
+    def __str__(self) -> str:
+        return "True or False"
+
+
+BOOLEAN = _Boolean()
 
 
 class Augmentation(BaseEstimator):

@@ -2,48 +2,43 @@
 
 Brightness, contrast, saturation, hue and grayscale are all affine in the three channels of a
 pixel, so any chain of them is a matrix and an offset per image, and the pixels are touched once.
-Images of another number of channels are one band of values, whose map is a factor and an offset.
+Bands that are not red, green and blue have one factor per image, and an offset each.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
 from torch import Tensor
 
 from .._sklearn import Interval
-from ._base import IMAGES, NON_NEGATIVE, PROBABILITY, Augmentation
+from ._base import BOOLEAN, IMAGES, NON_NEGATIVE, PROBABILITY, Augmentation
 from ._draws import chance, uniform
 
 __all__ = ["ColorJitter", "ColorOperation", "RandomGrayscale", "recolor"]
 
 
 @functools.cache  # a copy to the device in every step would stall a GPU
-def _planes(
-    n_bands: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the matrices that every colour map is made of, each of shape (bands, bands).
+def _planes(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices that every colour map is made of, each of shape (3, 3).
 
     The projection on the grey axis (luma), the projection on the chroma plane of YIQ, and a
     quarter turn of that plane: a change of hue by an angle is
     grey + cos(angle) * chroma + sin(angle) * quarter turn.
     """
-    if n_bands == 1:
-        grey, chroma, turn = torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1, 1)
-    else:
-        luma = [0.299, 0.587, 0.114]
-        yiq = torch.tensor(
-            [luma, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
-        )
-        grey = torch.tensor([luma] * 3, dtype=torch.float64)
-        chroma = torch.eye(3, dtype=torch.float64) - grey
-        rotation = torch.zeros(3, 3, dtype=torch.float64)
-        rotation[1, 2], rotation[2, 1] = -1.0, 1.0  # I to Q, Q to -I
-        turn = torch.linalg.solve(yiq, rotation @ yiq)
+    luma = [0.299, 0.587, 0.114]
+    yiq = torch.tensor(
+        [luma, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
+    )
+    grey = torch.tensor([luma] * 3, dtype=torch.float64)
+    chroma = torch.eye(3, dtype=torch.float64) - grey
+    rotation = torch.zeros(3, 3, dtype=torch.float64)
+    rotation[1, 2], rotation[2, 1] = -1.0, 1.0  # I to Q, Q to -I
+    turn = torch.linalg.solve(yiq, rotation @ yiq)
     return grey.to(device, dtype), chroma.to(device, dtype), turn.to(device, dtype)
 
 
@@ -52,10 +47,18 @@ class ColorOperation(Augmentation):
 
     _accepts = IMAGES
 
-    def _color_map(self, mean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw a matrix (n, bands, bands) and an offset (n, bands, 1) per image.
+    def _mixes(self, n_channels: int) -> bool:
+        """Tell whether channels are mixed as colours are, or each band is mapped by itself."""
+        return n_channels == 3
 
-        `mean` of shape (n, bands, 1) is the mean colour of each image.
+    def _color_map(
+        self, mean: Tensor, mixes: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a map and an offset (n, channels, 1) per image.
+
+        The map is a matrix (n, 3, 3) where the operation `mixes` the channels, and a factor
+        (n, 1, 1) where each band is mapped by itself. `mean` of shape (n, channels, 1) is the mean
+        colour of each image.
         """
         raise NotImplementedError
 
@@ -67,17 +70,19 @@ def recolor(
     x: Tensor, operations: Sequence[ColorOperation], generator: torch.Generator | None
 ) -> Tensor:
     """Apply colour operations, fused into one map per image, and clamp to [0, 1] after the last."""
-    # (n, bands, pixels)
-    pixels = x.flatten(2) if x.shape[1] == 3 else x.reshape(len(x), 1, -1)
+    pixels = x.flatten(2)  # (n, channels, pixels)
     mean = pixels.mean(2, keepdim=True)
-    matrix, offset = operations[0]._color_map(mean, generator)
+    mixes = all(operation._mixes(x.shape[1]) for operation in operations)
+    product: Callable[..., Tensor] = torch.bmm if mixes else torch.mul
+    transformed: Callable[..., Tensor] = torch.baddbmm if mixes else torch.addcmul
+    matrix, offset = operations[0]._color_map(mean, mixes, generator)
     for operation in operations[1:]:
         # An affine map of the pixels maps their mean alike: no second pass over the pixels.
-        mean_now = torch.baddbmm(offset, matrix, mean)
-        next_matrix, next_offset = operation._color_map(mean_now, generator)
-        matrix = torch.bmm(next_matrix, matrix)
-        offset = torch.baddbmm(next_offset, next_matrix, offset)
-    return torch.baddbmm(offset, matrix, pixels).clamp_(0, 1).view(x.shape)
+        mean_now = transformed(offset, matrix, mean)
+        next_matrix, next_offset = operation._color_map(mean_now, mixes, generator)
+        matrix = product(next_matrix, matrix)
+        offset = transformed(next_offset, next_matrix, offset)
+    return transformed(offset, matrix, pixels).clamp_(0, 1).view(x.shape)
 
 
 class ColorJitter(ColorOperation):
@@ -86,7 +91,8 @@ class ColorJitter(ColorOperation):
     Each image draws its four changes and gets them as one affine map of its channels: hue turns
     the chroma plane of YIQ, contrast is relative to the image's mean luma. Without clamping in
     between, the order of the four does not matter. The result is clamped to [0, 1].
-    Unless there are three channels, only brightness and contrast change.
+    Unless there are three channels, and these are red, green and blue, only brightness and contrast
+    change: by one factor each for all bands, contrast relative to each band's own mean.
 
     Parameters
     ----------
@@ -97,6 +103,8 @@ class ColorJitter(ColorOperation):
         0.5.
     p : float, default=0.8
         Probability that an image is changed.
+    rgb : bool, default=True
+        Whether three channels are red, green and blue. With False they are bands of their own.
 
     See Also
     --------
@@ -122,6 +130,7 @@ class ColorJitter(ColorOperation):
         "saturation": NON_NEGATIVE,
         "hue": Interval(Real, 0, 0.5, closed="both"),
         "p": PROBABILITY,
+        "rgb": BOOLEAN,
     }
 
     def __init__(
@@ -131,21 +140,30 @@ class ColorJitter(ColorOperation):
         saturation: float = 0.4,
         hue: float = 0.1,
         p: float = 0.8,
+        rgb: bool = True,
     ) -> None:
         self.brightness = brightness
         self.contrast = contrast
         self.saturation = saturation
         self.hue = hue
         self.p = p
+        self.rgb = rgb
 
-    def _color_map(self, mean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _mixes(self, n_channels: int) -> bool:
+        return self.rgb and n_channels == 3
+
+    def _color_map(
+        self, mean: Tensor, mixes: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         changed = chance(mean, 1, 1, p=self.p, generator=generator)
         draws = uniform(mean, 4, 1, 1, low=-1, high=1, generator=generator) * changed[:, None]
         brightness = (1 + self.brightness * draws[:, 0]).clamp_(min=0)
         contrast = (1 + self.contrast * draws[:, 1]).clamp_(min=0)
         saturation = (1 + self.saturation * draws[:, 2]).clamp_(min=0)
+        if not mixes:
+            return contrast * brightness, (1 - contrast) * brightness * mean
         angle = (2 * math.pi * self.hue) * draws[:, 3]
-        grey, chroma, turn = _planes(mean.shape[1], mean.device, mean.dtype)
+        grey, chroma, turn = _planes(mean.device, mean.dtype)
         hue_and_saturation = saturation * (angle.cos() * chroma + angle.sin() * turn)
         matrix = (contrast * brightness) * (grey + hue_and_saturation)  # (n, bands, bands)
         luma = torch.matmul(grey, mean)  # (n, bands, 1); hue and saturation leave it alone
@@ -180,7 +198,11 @@ class RandomGrayscale(ColorOperation):
     def __init__(self, p: float = 0.2) -> None:
         self.p = p
 
-    def _color_map(self, mean: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        grey, chroma, _ = _planes(mean.shape[1], mean.device, mean.dtype)
+    def _color_map(
+        self, mean: Tensor, mixes: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         colour_kept = ~chance(mean, 1, 1, p=self.p, generator=generator)
+        if not mixes:
+            return mean.new_ones(len(mean), 1, 1), torch.zeros_like(mean)
+        grey, chroma, _ = _planes(mean.device, mean.dtype)
         return grey + colour_kept * chroma, torch.zeros_like(mean)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
@@ -9,10 +11,10 @@ from ._images import GaussianBlur, RandomAffine, RandomResizedCrop
 from ._series import ChannelDropout, Scaling, TimeCropResize, TimeMask
 from ._tables import FeatureCorruption, GaussianNoise
 
-__all__ = ["default_augment"]
+__all__ = ["default_augment", "noise_of"]
 
 
-def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
+def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augmentation:
     """Return the default augmentation for samples of a shape.
 
     The strengths suit 10^2 to 10^5 rows and depend on nothing but the shape. Tables and series
@@ -23,6 +25,9 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
     sample_shape : tuple of int
         (features,), (channels, time), (channels, height, width) or
         (channels, depth, height, width).
+    rgb : bool, default=True
+        Whether three channels of an image are red, green and blue. With False, as of another number
+        of channels, each is a band of its own, whose colours are not mixed with the others'.
 
     Returns
     -------
@@ -44,7 +49,12 @@ def default_augment(sample_shape: tuple[int, ...]) -> Augmentation:
             "default_augment knows samples of shape (features,), (channels, time), (channels, "
             f"height, width) and (channels, depth, height, width). Got {shape} instead."
         )
-    return Compose(parts[len(shape)](shape))
+    made = Compose(parts[len(shape)](shape))
+    if len(shape) == 3 and shape[0] == 3 and not rgb:
+        bands = ColorJitter(saturation=0.0, hue=0.0, rgb=False)
+        found = [bands if isinstance(part, ColorJitter) else part for part in made.augmentations]
+        return Compose([part for part in found if not isinstance(part, RandomGrayscale)])
+    return made
 
 
 def _for_tables(shape: tuple[int, ...]) -> list[Augmentation]:
@@ -85,10 +95,17 @@ def _for_volumes(shape: tuple[int, ...]) -> list[Augmentation]:
     scale = (0.3 if min(sizes) >= 16 else 0.5, 1.0)
     return [
         RandomResizedCrop(scale=scale, flip=_flip(n_channels)),
-        ColorJitter(saturation=0.0, hue=0.0),
+        ColorJitter(saturation=0.0, hue=0.0, rgb=False),
     ]
 
 
 def _flip(n_channels: int) -> float:
     # One channel: often characters, spectrograms or scans, where left and right differ.
     return 0.0 if n_channels == 1 else 0.5
+
+
+def noise_of(augment: object) -> float:
+    """Return the standard deviation of the noise that an augmentation adds to every value."""
+    if isinstance(augment, Compose):
+        return math.hypot(*(noise_of(part) for part in augment.augmentations))
+    return float(augment.noise) if isinstance(augment, GaussianNoise) else 0.0

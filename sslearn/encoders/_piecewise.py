@@ -16,6 +16,9 @@ __all__ = ["PiecewiseLinear"]
 # Outputs in all, over which the bins are spread, and standard deviations below which an output is
 # not scaled up any further: the noise of views would drown the rest in rare categories.
 _OUTPUTS, _RARE = 1024, 0.1
+# How far a column of two values goes on beyond them, in units of their distance: as far as the
+# noise of views takes them, and no farther.
+_SLACK = 0.5
 # Slope of a bin between neighbouring numbers, which float32 has to hold.
 _STEEPEST = 1e30
 
@@ -25,14 +28,18 @@ class PiecewiseLinear(nn.Module):
 
     A column is cut into bins at its quantiles, and becomes an output for each bin, which rises
     from 0 to 1 within it. A linear map of the outputs is any piecewise linear function of the
-    columns; skewed columns and outliers do no harm. Columns of two values stay as they are. Make
-    it by :meth:`of`, which standardises the outputs too.
+    columns; skewed columns and outliers do no harm. Make it by :meth:`of`, which standardises the
+    outputs too and bounds all of them: columns of two values stay as they are, up to half their
+    distance beyond, and columns of one value give zero.
 
     Parameters
     ----------
     edges : sequence of sequences of float
         For each column the increasing borders of its bins; fewer than two of them: the column
         stays as it is.
+    slack : float, default=0.0
+        How far beyond its borders the output of a column with a single bin goes on, in widths of
+        the bin.
 
     References
     ----------
@@ -56,7 +63,7 @@ class PiecewiseLinear(nn.Module):
     mean: torch.Tensor
     gain: torch.Tensor
 
-    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+    def __init__(self, edges: Sequence[Sequence[float]], *, slack: float = 0.0) -> None:
         super().__init__()
         # Of each output: column, low border, slope, least and most.
         outputs: list[tuple[float, ...]] = []
@@ -67,7 +74,10 @@ class PiecewiseLinear(nn.Module):
                     "The 'edges' parameter of PiecewiseLinear must hold increasing numbers for "
                     f"each column. Got {list(borders)} for column {i}."
                 )
-            outputs += [(i, a, min(1 / (b - a), _STEEPEST), 0.0, 1.0) for a, b in pairs]
+            beyond = slack if len(pairs) == 1 else 0.0
+            outputs += [
+                (i, a, min(1 / (b - a), _STEEPEST), -beyond, 1.0 + beyond) for a, b in pairs
+            ]
             if not pairs:
                 outputs.append((i, 0.0, 1.0, -math.inf, math.inf))
         #: Columns that come in, and outputs.
@@ -91,7 +101,7 @@ class PiecewiseLinear(nn.Module):
         n_bins : int, default=16
             Bins of a column, at most. There are fewer where a column has fewer distinct values,
             or so many columns that they make more than 1024 outputs; with more columns than half
-            of that, all stay as they are.
+            of that, all stay as they are, bounded by their extremes.
 
         Returns
         -------
@@ -108,19 +118,29 @@ class PiecewiseLinear(nn.Module):
         found: list[list[float]] = []
         for values, different in zip(ordered, distinct, strict=True):
             if len(different) <= 2 or n_bins < 2:
-                found.append([])
+                # One bin from end to end is a column as it is, but for its unit.
+                found.append(different[[0, -1]].tolist() if len(different) > 1 else [])
             else:
                 found.append(_borders(values, different, n_bins).tolist())
-        made = cls(found)
+        made = cls(found, slack=_SLACK)
         outputs = made(rows)
         made.mean.copy_(outputs.mean(0))
-        if len(rows) > 1:
-            made.gain.copy_(1 / outputs.std(0).clamp_min(_RARE))
+        # Columns of one value taught nothing.
+        taught = made.most.isfinite()
+        made.gain.copy_(taught / outputs.std(0, correction=0).clamp_min(_RARE))
+        made.least.masked_fill_(~taught, 0.0)
+        made.most.masked_fill_(~taught, 0.0)
         return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode rows (n, in_features): (n, `width`)."""
-        x = x.flatten(1).index_select(1, self.column)
+        x = x.flatten(1)
+        if x.shape[1] != self.in_features:
+            raise ValueError(
+                f"PiecewiseLinear expects a batch of shape (n, {self.in_features}), or one that "
+                f"flattens to it. Got rows of {x.shape[1]} values instead."
+            )
+        x = x.index_select(1, self.column)
         # Subtracted first, which is exact near the border, whatever the column's scale.
         x = (x - self.low) * self.slope
         return x.clamp(self.least, self.most).sub(self.mean).mul(self.gain)

@@ -1,0 +1,157 @@
+"""Where the values of a feature or channel lie, as far as a few bad samples have no say in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Limits", "Subsample", "find_limits"]
+
+# What a subsample holds at most, and positions of a series, image or volume that it looks at.
+_MOST_ROWS, _MOST_BYTES = 100_000, 128 * 2**20
+_POSITIONS = 64
+# Outer quantiles leave out this part of the values at either end, or two samples of few; limits lie
+# this many times the distance of the two quantiles beyond them. With medians and quartiles instead,
+# spikes, beats and the rare large counts of a table would be taken for errors.
+_TAIL, _BAD_ROWS, _WIDENED = 1000, 2, 10
+# Values that differ from the most common one, in samples, from which on they have quantiles.
+_ENOUGH = 8
+
+
+def _hashes(first: int, stop: int) -> np.ndarray:
+    """Hash the numbers of rows (splitmix64), so that any prefix of them is a random sample."""
+    z = np.arange(first, stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class Subsample:
+    """A random subsample of the rows of a stream: all of them, up to 100,000.
+
+    Rows are kept whose number has a small hash, and the bound is halved whenever there are too
+    many, so that the choice depends on nothing but how many rows there are: not on batches,
+    dtypes or containers. Of wide tables fewer rows are kept, 128 MiB in all, and of series, images
+    and volumes the same 64 positions of each.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of one row: (features,) or (channels, ...).
+    """
+
+    def __init__(self, sample_shape: tuple[int, ...]) -> None:
+        n_positions = math.prod(sample_shape[1:])
+        self.positions: torch.Tensor | None = None
+        if n_positions > _POSITIONS:
+            generator = torch.Generator().manual_seed(0)
+            self.positions = torch.randperm(n_positions, generator=generator)[:_POSITIONS].sort()[0]
+        self.n_rows = 0
+        row_bytes = 8 * sample_shape[0] * min(n_positions, _POSITIONS)
+        self._most = max(32, min(_MOST_ROWS, _MOST_BYTES // row_bytes))
+        self._bound = 2**64 - 1
+        # Both grow as a list does. Kept batch by batch, small blocks between large ones that come
+        # and go would cost gigabytes of memory that is free and of no use.
+        self._hashes = np.empty(0, dtype=np.uint64)
+        self._kept: torch.Tensor | None = None
+        self._n_kept = 0
+
+    def update(self, x: torch.Tensor) -> None:
+        """Take in the next rows, (n, features) or (n, channels, ...)."""
+        hashes = _hashes(self.n_rows, self.n_rows + len(x))
+        self.n_rows += len(x)
+        few = hashes <= self._bound
+        x = x.reshape(len(x), x.shape[1], -1)
+        if self.positions is not None:
+            x = x.index_select(2, self.positions.to(x.device))
+        if not few.all():
+            hashes, x = hashes[few], x[torch.from_numpy(few).to(x.device)]
+        stop = self._n_kept + len(x)
+        kept = self._grown(x, stop)
+        self._hashes[self._n_kept : stop] = hashes
+        kept[self._n_kept : stop] = x
+        self._n_kept = stop
+        while self._n_kept > self._most:
+            self._bound //= 2
+            (few,) = np.nonzero(self._hashes[: self._n_kept] <= self._bound)
+            self._n_kept = len(few)
+            self._hashes[: len(few)] = self._hashes[few]
+            kept[: len(few)] = kept[torch.from_numpy(few)]
+
+    def _grown(self, x: torch.Tensor, n: int) -> torch.Tensor:
+        """Return where rows are kept, with room for `n` of the dtype of `x` too."""
+        if self._kept is None:
+            self._kept = torch.empty(0, *x.shape[1:], dtype=x.dtype)
+        dtype = x.dtype if x.dtype == self._kept.dtype else torch.float64
+        if n > len(self._kept) or dtype != self._kept.dtype:
+            more = torch.empty(max(n, 2 * len(self._kept)), *x.shape[1:], dtype=dtype)
+            more[: self._n_kept] = self._kept[: self._n_kept]
+            self._kept = more
+            self._hashes = np.resize(self._hashes, len(more))
+        return self._kept
+
+    def values(self) -> torch.Tensor:
+        """Return what was kept in float64, of shape (features or channels, rows, positions)."""
+        assert self._kept is not None
+        kept = self._kept[: self._n_kept].transpose(0, 1)
+        return kept.to(torch.float64).contiguous()
+
+
+@dataclass
+class Limits:
+    """Where the values of each feature or channel lie; all of shape (features or channels,).
+
+    Attributes
+    ----------
+    low, high : Tensor
+        The outer quantiles.
+    least, most : Tensor
+        What lies beyond these is an error, or something else than was seen in training.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    least: torch.Tensor
+    most: torch.Tensor
+
+
+def find_limits(values: torch.Tensor, smallest: torch.Tensor, largest: torch.Tensor) -> Limits:
+    """Find the outer quantiles of values, and the limits around them.
+
+    Parameters
+    ----------
+    values : Tensor of shape (channels, rows, positions)
+        As :meth:`Subsample.values` returns them.
+    smallest, largest : Tensor of shape (channels,)
+        Of all rows, those left out of the subsample too.
+    """
+    n_rows = values.shape[1]
+    values = values.flatten(1)
+    low, high = _outer_quantiles(values, n_rows)
+    margin = _WIDENED * (high - low)
+    least, most = low - margin, high + margin
+    # Nearly all values of such a channel are one and the same: those that differ decide.
+    for i in (low == high).nonzero().flatten().tolist():
+        different = values[i][values[i] != low[i]]
+        n_different = len(different) * n_rows // values.shape[1]
+        if n_different < _ENOUGH:
+            low[i], high[i] = least[i], most[i] = smallest[i], largest[i]
+            continue
+        ends = _outer_quantiles(different[None], n_different)
+        low[i], high[i] = torch.minimum(low[i], ends[0]), torch.maximum(high[i], ends[1])
+        margin = _WIDENED * (high[i] - low[i])
+        least[i], most[i] = low[i] - margin, high[i] + margin
+    return Limits(low, high, least, most)
+
+
+def _outer_quantiles(values: torch.Tensor, n_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the outer quantiles of each line of values, which are those of `n_rows` rows."""
+    n = values.shape[1]
+    left_out = min(max(n // _TAIL, _BAD_ROWS * n // max(n_rows, 1)), n // 4)
+    return (
+        values.kthvalue(left_out + 1, dim=1).values,
+        values.kthvalue(n - left_out, dim=1).values,
+    )
