@@ -27,6 +27,7 @@ class _AMDIMObjective(Objective):
         heads: Sequence[nn.Module],
         comparisons: Sequence[tuple[int, int]],
         tclip: float,
+        regularization: float,
         bidirectional: bool,
     ) -> None:
         super().__init__(encoder)
@@ -34,6 +35,7 @@ class _AMDIMObjective(Objective):
         self.heads = nn.ModuleList(heads)
         self.comparisons = tuple(comparisons)
         self.tclip = tclip
+        self.regularization = regularization
         self.bidirectional = bidirectional
 
     def embedded(self, views: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
@@ -46,15 +48,16 @@ class _AMDIMObjective(Objective):
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         first, second = self.embedded(batch.views)
-        losses, regularizer = feature_map_nce(
+        losses = feature_map_nce(
             first,
             second,
             self.comparisons,
             clip=self.tclip,
+            regularization=self.regularization,
             bidirectional=self.bidirectional,
             generator=batch.generator,
         )
-        return losses.mean() + regularizer
+        return losses.mean()
 
 
 def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
@@ -120,6 +123,9 @@ class AMDIM(BaseSSL):
         are what is used in the end.
     tclip : float, default=20.0
         c of ``c * tanh(score / c)``, which keeps scores from growing. Paper: 20.
+    regularization : float, default=0.05
+        Weight of the regularizer: the mean squared score of each comparison, before ``tclip``
+        bounds it, is added to that comparison's loss. Authors' code: 0.05.
     bidirectional : bool, default=True
         Let each view be the anchor of the other. False: the first of the second only.
     embedding_dim : int, default=None
@@ -138,8 +144,8 @@ class AMDIM(BaseSSL):
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
     batch_size : int or "auto", default=64
-        Rows in a step, whose positions are told from one another: time and memory grow with its
-        square. More rows than that and a last short batch is dropped; fewer rows make
+        Rows in a step, whose positions are told from one another: time grows with its square.
+        More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default="auto"
         Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
@@ -205,6 +211,10 @@ class AMDIM(BaseSSL):
 
     Notes
     -----
+    The regularizer weighs beside the losses what it does in the paper, whatever the number of
+    comparisons: the mean over them is minimised of the loss and ``regularization`` times the mean
+    squared score.
+
     Both views go through the encoder in one forward pass, so batch statistics are over both. On
     the CPU an integer ``random_state`` gives the same bits again, for the same number of threads.
 
@@ -229,6 +239,7 @@ class AMDIM(BaseSSL):
         "projector": HEAD,
         "comparisons": [str],
         "tclip": [Interval(Real, 0, None, closed="neither")],
+        "regularization": [Interval(Real, 0, None, closed="left")],
         "bidirectional": ["boolean"],
     }
     _univariate = True
@@ -242,6 +253,7 @@ class AMDIM(BaseSSL):
         projector=None,
         comparisons="00, 01, 02, 11",
         tclip=20.0,
+        regularization=0.05,
         bidirectional=True,
         embedding_dim=None,
         augment=None,
@@ -267,6 +279,7 @@ class AMDIM(BaseSSL):
         self.projector = projector
         self.comparisons = comparisons
         self.tclip = tclip
+        self.regularization = regularization
         self.bidirectional = bidirectional
         self.embedding_dim = embedding_dim
         self.augment = augment
@@ -294,4 +307,12 @@ class AMDIM(BaseSSL):
             for channels in maps.channels
         ]
         comparisons = parse_comparisons(self.comparisons, len(heads))
-        return _AMDIMObjective(encoder, maps, heads, comparisons, self.tclip, self.bidirectional)
+        return _AMDIMObjective(
+            encoder,
+            maps,
+            heads,
+            comparisons,
+            self.tclip,
+            self.regularization,
+            self.bidirectional,
+        )

@@ -20,6 +20,7 @@ from ._build import Features, Reshape, build_features, build_module, check_call,
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
+from ._memory import ask_for_memory, out_of_memory_explained
 from ._objective import Objective
 from ._settings import (
     PRECISIONS,
@@ -141,10 +142,13 @@ class BaseSSL(
         ValueError
             When a parameter or X is not acceptable, or when the loss diverges. Nothing is left
             fitted then, an earlier fit included.
+        MemoryError
+            When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
         _forget(self)
         try:
-            history = self._fit(X, y)
+            with out_of_memory_explained(self):
+                history = self._fit(X, y)
         except BaseException:
             _forget(self)
             raise
@@ -235,6 +239,8 @@ class BaseSSL(
 
             tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
             seeds = (order, views, held_out_views, watched)
+            own_views = getattr(self, "augment", None) is not None
+            ask_for_memory(objective, None if own_views else features, data, settings)
             history = train(objective, data, held_out, settings, seeds, tasks)
             self._row_bytes = row_bytes
             self.encoder_ = whole.cpu().eval()

@@ -151,8 +151,8 @@ class CPC(BaseSSL):
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
         200 times.
     batch_size : int or "auto", default=64
-        Rows in a step, whose patches are told from one another: time and memory grow with its
-        square. More rows than that and a last short batch is dropped; fewer rows make
+        Rows in a step, whose patches are told from one another: time grows with its square.
+        More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
     learning_rate : float or "auto", default=1e-3
         Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at

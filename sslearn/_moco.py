@@ -44,10 +44,13 @@ class _MoCoObjective(Objective):
             keys = jointly(self._keys, answering, copy=self.symmetric)
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         rows = self.queue.numbers(batch.index, keys[0])
-        same = self.queue.of_the_same_row(rows)  # (n, size of the queue)
+
+        def excluded(some: slice) -> torch.Tensor:
+            return self.queue.of_the_same_row(rows[some])
+
         losses = []
         for query, key in zip(queries, keys, strict=True):
-            losses.append(info_nce(query, key, self.queue.keys, self.temperature, same))
+            losses.append(info_nce(query, key, self.queue.keys, self.temperature, excluded))
             if self.training:
                 self.queue.add(key, rows)
         return torch.stack(losses).mean()

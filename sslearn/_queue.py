@@ -41,7 +41,8 @@ class KeyQueue(nn.Module):
 
     def of_the_same_row(self, rows: torch.Tensor) -> torch.Tensor:
         """Return, of shape (n, size), which kept keys are of the rows that ask."""
-        return (rows[:, None] == self.rows) & (rows[:, None] >= 0)
+        numbered = torch.where(rows >= 0, rows, -2)  # -1 is no row, and is none of its own
+        return numbered[:, None] == self.rows
 
     def add(self, keys: torch.Tensor, rows: torch.Tensor) -> None:
         """Let keys of unit length wait for the end of the step."""

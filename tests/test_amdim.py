@@ -40,7 +40,7 @@ def test_comparisons_of_maps_that_are_not_there():
 
 
 def test_loss_is_that_of_the_embedded_maps():
-    model = _amdim(map_dim=5, comparisons="02, 10, 2r").fit(rows("image"))
+    model = _amdim(map_dim=5, comparisons="02, 10, 2r", regularization=0.2).fit(rows("image"))
     objective = model.kept_.eval()
     views = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
     batch = Batch(lambda: views[0], None, views, torch.Generator().manual_seed(3))
@@ -53,13 +53,31 @@ def test_loss_is_that_of_the_embedded_maps():
             columns = [head(places[:, :, i]) for i in range(places.shape[2])]
             each.append(torch.stack(columns, dim=2))
         embedded.append(each)
-    losses, regularizer = feature_map_nce(
+    losses = feature_map_nce(
         *embedded,
         [(0, 2), (1, 0), (2, -1)],
         clip=20.0,
+        regularization=0.2,
         generator=torch.Generator().manual_seed(3),
     )
-    torch.testing.assert_close(found, losses.mean() + regularizer)
+    torch.testing.assert_close(found, losses.mean())
+
+
+def test_the_regularizer_is_of_one_comparison_however_many_there_are():
+    losses = {}
+    for comparisons in ("00", "00, 00, 00, 00"):
+        for regularization in (0.0, 0.05):
+            model = _amdim(comparisons=comparisons, regularization=regularization)
+            objective = model.fit(rows("image")).kept_.eval()
+            generator = torch.Generator().manual_seed(0)
+            views = torch.randn(2, 4, 3, 8, 8, generator=generator).unbind()
+            batch = Batch(lambda: None, None, views, generator)
+            # The weights of one fit: those of the others differ.
+            objective.load_state_dict(losses.setdefault("weights", objective.state_dict()))
+            losses[comparisons, regularization] = objective.batch_loss(batch).item()
+    one, four = (losses[c, 0.05] - losses[c, 0.0] for c in ("00", "00, 00, 00, 00"))
+    assert one > 0
+    assert four == pytest.approx(one, rel=1e-3)
 
 
 def test_positions_come_from_the_generator_of_the_fit():
@@ -112,6 +130,7 @@ def test_loss_falls():
         ({"feature_layers": "stages.0"}, "'feature_layers' parameter of AMDIM"),
         ({"projector": nn.Linear(8, 5)}, "'projector' parameter must map .* of 128. Got 5"),
         ({"tclip": 0}, "'tclip' parameter of AMDIM"),
+        ({"regularization": -0.1}, "'regularization' parameter of AMDIM"),
         ({"map_dim": 0}, "'map_dim' parameter of AMDIM"),
     ],
 )

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslearn._losses import (
+    _blocks,
     barlow_twins,
     batchwise_barlow,
     feature_map_nce,
@@ -16,6 +18,21 @@ from sslearn._losses import (
     offset_nce,
     vicreg,
 )
+
+
+@pytest.fixture
+def of_a_block(monkeypatch):
+    """Set how many rows a block has, whatever their length."""
+
+    def set_rows(n_rows):
+        monkeypatch.setattr(_blocks, "_ENTRIES", {"cpu": 1})
+        monkeypatch.setattr(_blocks, "_FEWEST_ROWS", n_rows)
+
+    return set_rows
+
+
+# All in one, or in blocks that divide the rows, or do not.
+rows_of_a_block = pytest.mark.parametrize("n_rows", [1000, 1, 3, 4])
 
 
 def slow_nt_xent(z1, z2, temperature):
@@ -51,6 +68,15 @@ def test_nt_xent_equals_the_slow_twin(n, d, temperature, dtype, rtol):
     assert float(loss) == pytest.approx(expected, rel=rtol, abs=rtol * max(1, 1 / temperature))
 
 
+@rows_of_a_block
+def test_nt_xent_in_blocks_equals_the_slow_twin(of_a_block, n_rows):
+    of_a_block(n_rows)
+    torch.manual_seed(0)
+    z1, z2 = (torch.randn(7, 5, dtype=torch.float64) for _ in range(2))
+    found = nt_xent(z1.requires_grad_(), z2, 0.1)
+    assert found.item() == pytest.approx(slow_nt_xent(z1.detach(), z2, 0.1), rel=1e-10)
+
+
 @pytest.mark.parametrize(
     ("temperature", "expected"),
     [(0.07, 8.708552), (0.1, 6.219164), (0.5, 2.313941), (1.0, 2.080632)],
@@ -78,12 +104,6 @@ def test_nt_xent_does_not_see_lengths():
     z1, z2 = torch.randn(6, 8), torch.randn(6, 8)
     assert float(nt_xent(10 * z1, 0.1 * z2)) == pytest.approx(float(nt_xent(z1, z2)), rel=1e-6)
     assert float(nt_xent(z2, z1)) == pytest.approx(float(nt_xent(z1, z2)), rel=1e-6)
-
-
-def test_nt_xent_gradient():
-    torch.manual_seed(0)
-    z1, z2 = (torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.2), (z1, z2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -189,7 +209,7 @@ def _loss(name):
 
 
 @pytest.mark.parametrize("name", TWINS)
-@pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 5), (16, 4), (40, 33)])
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 5), (16, 4), (40, 33), (140, 3), (3, 140)])
 @pytest.mark.parametrize(
     ("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 1e-4)]
 )
@@ -281,17 +301,21 @@ def test_vicreg_known_values():
     assert float(vicreg(z2, z1)) == pytest.approx(float(vicreg(z1, z2)), rel=1e-6)
 
 
+@rows_of_a_block
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
-def test_info_nce_equals_its_slow_twin(temperature):
+def test_info_nce_equals_its_slow_twin(of_a_block, temperature, n_rows):
+    of_a_block(n_rows)
     torch.manual_seed(0)
     queries, keys = (torch.randn(6, 8, dtype=torch.float64) for _ in range(2))
     negatives = nn.functional.normalize(torch.randn(11, 8, dtype=torch.float64), dim=1)
     excluded = torch.rand(6, 11) < 0.3
     for mask in (None, excluded):
-        found = float(info_nce(queries, keys, negatives, temperature, mask))
+        rows = None if mask is None else mask.__getitem__
+        found = float(info_nce(queries, keys, negatives, temperature, rows))
         assert found == pytest.approx(slow_info_nce(queries, keys, negatives, temperature, mask))
     # Everything excluded: nothing to tell the key from.
-    assert float(info_nce(queries, keys, negatives, 0.2, torch.ones(6, 11).bool())) == 0
+    everything = torch.ones(6, 11).bool().__getitem__
+    assert float(info_nce(queries, keys, negatives, 0.2, everything)) == 0
     with pytest.raises(ValueError, match="temperature must be above 0"):
         info_nce(queries, keys, negatives, 0.0)
 
@@ -324,9 +348,10 @@ def test_losses_of_constant_and_zero_rows_are_finite(name, n):
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_gradients(name):
+@pytest.mark.parametrize(("n", "d"), [(5, 4), (130, 1), (2, 130)])
+def test_gradients(name, n, d):
     torch.manual_seed(0)
-    z1, z2 = (torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    z1, z2 = (torch.randn(n, d, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(TWINS[name][0], (z1, z2))
 
 
@@ -343,9 +368,11 @@ def test_offset_labels():
     assert offset_labels((2, 3), 1).tolist() == [1, 2, 4, 5]
 
 
+@rows_of_a_block
 @pytest.mark.parametrize("own_row", [True, False])
 @pytest.mark.parametrize("grid", [(5,), (4, 3), (3, 2, 2)])
-def test_offset_nce_equals_a_slow_twin(grid, own_row):
+def test_offset_nce_equals_a_slow_twin(of_a_block, grid, own_row, n_rows):
+    of_a_block(n_rows)
     torch.manual_seed(0)
     b, d, offset = 3, 4, 2
     targets = torch.randn(b, d, *grid, dtype=torch.float64)
@@ -382,31 +409,41 @@ def test_offset_nce_known_values():
     assert offset_nce(one[:, :, :3], one, 2, own_row=False).item() == 0.0
 
 
+def _apart(first, second, comparisons, **kwargs):
+    """Return the losses of feature maps and their regularizers, at the same positions."""
+    state = torch.get_rng_state()
+    losses = feature_map_nce(first, second, comparisons, regularization=0.0, **kwargs)
+    torch.set_rng_state(state)
+    return losses, feature_map_nce(first, second, comparisons, **kwargs) - losses
+
+
 def test_feature_map_nce_known_values():
     torch.manual_seed(0)
     a1, a2, b1, b2 = (torch.rand(3, 5, 2, 2) for _ in range(4))
-    losses, regularizer = feature_map_nce([a1, a2], [b1, b2], [(0, 1), (1, 1)], clip=10.0)
+    losses, regularizers = _apart([a1, a2], [b1, b2], [(0, 1), (1, 1)], clip=10.0)
     torch.testing.assert_close(losses, torch.tensor([2.235065, 2.190210]), rtol=0, atol=1e-6)
-    assert regularizer.item() == pytest.approx(0.032384, abs=1e-6)
+    assert regularizers.sum().item() == pytest.approx(0.032384, abs=1e-6)
     torch.manual_seed(0)
     a, p = torch.rand(4, 8, 1, 1), torch.rand(4, 8, 1, 1)
-    both, regularizer = feature_map_nce([a], [p], [(0, 0)], clip=10.0)
+    both, regularizers = _apart([a], [p], [(0, 0)], clip=10.0)
     assert both.item() == pytest.approx(1.382073, abs=1e-6)
-    assert regularizer.item() == pytest.approx(0.021365, abs=1e-6)
+    assert regularizers.item() == pytest.approx(0.021365, abs=1e-6)
     for maps, value in (((a, p), 1.378200), ((p, a), 1.385946)):
-        one, _ = feature_map_nce(*([m] for m in maps), [(0, 0)], clip=10.0, bidirectional=False)
+        one, _ = _apart(*([m] for m in maps), [(0, 0)], clip=10.0, bidirectional=False)
         assert one.item() == pytest.approx(value, abs=1e-6)
 
 
 def test_feature_map_nce_of_a_batch_of_one():
     maps = [torch.rand(1, 4, 3, requires_grad=True)]
-    losses, _ = feature_map_nce(maps, maps, [(0, 0)])
+    losses = feature_map_nce(maps, maps, [(0, 0)])
     assert losses.item() == 0.0
     losses.sum().backward()
 
 
+@rows_of_a_block
 @pytest.mark.parametrize("shapes", [((3, 2), (4, 4)), ((7,), (1,)), ((2, 2, 2), (3, 1, 2))])
-def test_feature_map_nce_equals_a_slow_twin(shapes):
+def test_feature_map_nce_equals_a_slow_twin(of_a_block, shapes, n_rows):
+    of_a_block(n_rows)
     torch.manual_seed(0)
     b, d, clip = 4, 6, 3.0
     maps = [
@@ -414,11 +451,14 @@ def test_feature_map_nce_equals_a_slow_twin(shapes):
         for _ in range(2)
     ]
     comparisons = [(0, 1), (1, 0), (1, 1)]
-    found, regularizer = feature_map_nce(
-        *maps, comparisons, clip=clip, generator=torch.Generator().manual_seed(5)
+    found = feature_map_nce(
+        *maps,
+        comparisons,
+        clip=clip,
+        regularization=0.3,
+        generator=torch.Generator().manual_seed(5),
     )
     generator = torch.Generator().manual_seed(5)
-    squares = 0.0
     for k, (i, j) in enumerate(comparisons):
         total = 0.0
         for first, second in (maps, maps[::-1]):
@@ -429,7 +469,7 @@ def test_feature_map_nce_equals_a_slow_twin(shapes):
                 for m in range(b):
                     for at in range(positive.shape[2]):
                         scores[n, m, at] = anchor[n, :, place[n]] @ positive[m, :, at] / d**0.5
-            squares = squares + scores.square().mean() / 2
+            total = total + 0.3 * scores.square().mean() / 2
             scores = clip * torch.tanh(scores / clip)
             for n in range(b):
                 others = torch.cat([scores[n, m] for m in range(b) if m != n]).exp().sum()
@@ -438,14 +478,13 @@ def test_feature_map_nce_equals_a_slow_twin(shapes):
                     loss = -(own - torch.log(own.exp() + others))
                     total = total + loss / (2 * b * positive.shape[2])
         torch.testing.assert_close(found[k], total)
-    torch.testing.assert_close(regularizer, 0.05 * squares)
 
 
 def test_feature_map_losses_are_float32_at_least():
     torch.manual_seed(0)
     maps = [torch.randn(4, 8, 5, dtype=torch.bfloat16) * 20 for _ in range(2)]
-    losses, regularizer = feature_map_nce([maps[0]], [maps[1]], [(0, 0)])
-    assert losses.dtype == regularizer.dtype == torch.float32
+    losses = feature_map_nce([maps[0]], [maps[1]], [(0, 0)])
+    assert losses.dtype == torch.float32
     assert losses.isfinite().all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         x = torch.randn(4, 8, 5)
@@ -461,7 +500,141 @@ def test_random_maps_come_from_the_generator():
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(0)
         before = torch.get_rng_state()
-        losses, _ = feature_map_nce(maps, maps, [(1, -1)], generator=generator)
+        losses = feature_map_nce(maps, maps, [(1, -1)], generator=generator)
         assert torch.equal(before, torch.get_rng_state())
         seen.add(round(losses.item(), 4))
     assert len(seen) > 1
+
+
+def _nt_xent(z1, z2):
+    return nt_xent(z1, z2, 0.2)
+
+
+def _info_nce(queries, keys, negatives):
+    other = torch.arange(len(negatives)) % 5
+    return info_nce(
+        queries,
+        keys,
+        negatives,
+        0.3,
+        lambda rows: torch.arange(len(queries))[rows, None] == other,
+    )
+
+
+def _offset_nce(own_row):
+    return lambda p, t: offset_nce(p.mT, t.mT, t.shape[1] - p.shape[1], 0.3, own_row=own_row)
+
+
+def _feature_maps(first, second):
+    generator = torch.Generator().manual_seed(0)
+    return feature_map_nce(
+        *([x.mT] for x in (first, second)), [(0, 0)], clip=2.0, generator=generator
+    ).sum()
+
+
+# Losses of all pairs, and the shapes of their inputs for n rows.
+PAIRS = {
+    "nt_xent": (_nt_xent, lambda n: [(n, 3), (n, 3)]),
+    "info_nce": (_info_nce, lambda n: [(n, 3), (n, 3), (2 * n, 3)]),
+    "offset_nce": (_offset_nce(True), lambda n: [(n, 2, 3), (n, 4, 3)]),
+    "offset_nce of other rows": (_offset_nce(False), lambda n: [(n, 2, 3), (n, 4, 3)]),
+    "feature_map_nce": (_feature_maps, lambda n: [(n, 2, 3), (n, 2, 3)]),
+}
+every_pair = pytest.mark.parametrize("name", PAIRS)
+
+
+def _inputs(name, n, dtype=torch.float64):
+    torch.manual_seed(0)
+    return [torch.randn(s, dtype=dtype, requires_grad=True) for s in PAIRS[name][1](n)]
+
+
+@every_pair
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 1000])
+def test_gradients_in_blocks(of_a_block, name, n_rows):
+    loss, inputs = PAIRS[name][0], _inputs(name, 6)
+    of_a_block(1000)
+    whole = loss(*inputs)
+    expected = torch.autograd.grad(whole, inputs)
+    of_a_block(n_rows)
+    assert torch.autograd.gradcheck(loss, inputs)
+    found = loss(*inputs)
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(torch.autograd.grad(3 * found, inputs), [3 * g for g in expected])
+    # Held-out rows need no gradient, and frozen parts none of theirs.
+    with torch.no_grad():
+        torch.testing.assert_close(loss(*inputs), whole.detach())
+    rest = [x.detach() for x in inputs[1:]]
+    (first,) = torch.autograd.grad(loss(inputs[0], *rest), inputs[0])
+    torch.testing.assert_close(first, expected[0])
+
+
+@every_pair
+def test_losses_in_blocks_in_half_precision(of_a_block, name):
+    loss, inputs = PAIRS[name][0], _inputs(name, 9, torch.bfloat16)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    expected = loss(*exact)
+    of_a_block(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(*inputs)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    of_inputs, wanted = torch.autograd.grad(found, inputs), torch.autograd.grad(expected, exact)
+    assert all(gradient.dtype == torch.bfloat16 for gradient in of_inputs)
+    rounded = tuple(gradient.double() for gradient in of_inputs)
+    torch.testing.assert_close(rounded, wanted, rtol=1e-2, atol=1e-4)
+
+
+@every_pair
+def test_losses_in_blocks_are_differentiated_once(of_a_block, name):
+    of_a_block(4)
+    loss, inputs = PAIRS[name][0], _inputs(name, 9)
+    with pytest.raises(RuntimeError, match="'create_graph' must be False"):
+        torch.autograd.grad(loss(*inputs), inputs[0], create_graph=True)
+
+
+class _Largest(TorchDispatchMode):
+    """Takes note of the largest tensor that any operation makes, in entries."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, torch.Tensor):
+                self.entries = max(self.entries, each.untyped_storage().nbytes() // 4)
+        return made
+
+
+def _largest(loss, inputs):
+    with _Largest() as trained:
+        loss(*inputs).backward()
+    with _Largest() as held_out, torch.no_grad():
+        loss(*inputs)
+    return max(trained.entries, held_out.entries)
+
+
+@every_pair
+def test_memory_of_a_block_grows_with_the_batch_not_its_square(of_a_block, name):
+    of_a_block(8)
+    loss, _ = PAIRS[name]
+    few, many = (_largest(loss, _inputs(name, n, torch.float32)) for n in (200, 800))
+    assert many <= 4.1 * few
+    of_a_block(10_000)
+    assert _largest(loss, _inputs(name, 200, torch.float32)) >= 200**2
+
+
+@pytest.mark.parametrize("name", ["batchwise_barlow", "barlow_twins", "vicreg"])
+@pytest.mark.parametrize("shape", [(2000, 3), (3, 2000), (300, 300)])
+def test_memory_of_products_is_that_of_what_they_are_of(name, shape):
+    torch.manual_seed(0)
+    z1, z2 = (torch.randn(shape, requires_grad=True) for _ in range(2))
+    assert _largest(_loss(name), (z1, z2)) <= 2 * max(z1.numel(), 128**2)
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "info_nce"])
+def test_defaults_are_one_block(name):
+    loss, _ = PAIRS[name]
+    shapes = {"nt_xent": [(256, 3)] * 2, "info_nce": [(256, 3), (256, 3), (4096, 3)]}
+    inputs = [torch.randn(s, requires_grad=True) for s in shapes[name]]
+    assert "Blocks" not in type(loss(*inputs).grad_fn).__name__
+    assert "Blocks" in type(loss(*(x.repeat(5, 1) for x in inputs)).grad_fn).__name__

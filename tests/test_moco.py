@@ -7,7 +7,7 @@ from estimators import rows, small
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from sslearn._losses import info_nce
+from sslearn._losses import _blocks, info_nce
 from sslearn._moco import _MoCoObjective
 from sslearn._objective import Batch
 from sslearn._queue import KeyQueue
@@ -89,12 +89,29 @@ def test_a_row_is_never_its_own_negative():
     key = objective.key_network(batch.views[1])
     same = batch.index[:, None] == objective.queue.rows
     assert same.sum() == 3
-    expected = info_nce(query, key, objective.queue.keys, 0.3, same)
+    expected = info_nce(query, key, objective.queue.keys, 0.3, same.__getitem__)
     torch.testing.assert_close(objective.batch_loss(batch), expected)
     # Rows of a stream have no numbers: nothing can be left out, random directions included.
     unnumbered = Batch(None, None, batch.views, torch.Generator())
     expected = info_nce(query, key, objective.queue.keys, 0.3)
     torch.testing.assert_close(objective.batch_loss(unnumbered), expected)
+
+
+def test_blocks_of_queries_leave_out_their_own_rows(monkeypatch):
+    objective = _objective(queue_size=40)
+    batch = _batch(0, n=20)
+    objective.batch_loss(batch)
+    objective.after_step(0, 2)
+    expected = objective.batch_loss(batch)
+    asked = []
+    of_the_same_row = objective.queue.of_the_same_row
+    monkeypatch.setattr(
+        objective.queue, "of_the_same_row", lambda rows: asked.append(rows) or of_the_same_row(rows)
+    )
+    monkeypatch.setattr(_blocks, "_ENTRIES", {"cpu": 1})
+    monkeypatch.setattr(_blocks, "_FEWEST_ROWS", 6)
+    torch.testing.assert_close(objective.batch_loss(batch), expected)
+    assert [len(rows) for rows in asked] == [6, 6, 6, 2] * 2  # the mask, too, is made in blocks
 
 
 def test_a_validation_loss_moves_nothing():

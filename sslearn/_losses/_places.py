@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ._blocks import by_blocks, refuse_second_gradient
 from ._precision import full
 
 __all__ = ["feature_map_nce", "offset_labels", "offset_nce"]
@@ -73,16 +74,20 @@ def offset_nce(
             f"(b, d, h, ...). Got {tuple(predictions.shape)} and {tuple(targets.shape)} instead."
         )
     labels = offset_labels((b, h, *others), offset, targets.device)
+    rows = torch.arange(b, device=labels.device)
+    askers, owners = (rows.repeat_interleave(t[0, 0].numel()) for t in (predictions, targets))
+
+    def part(block: slice, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        logits, right = found @ wanted.T, labels[block]  # (positions of the block, positions)
+        if not own_row:
+            excluded = askers[block, None] == owners
+            excluded.scatter_(1, right[:, None], False)
+            logits.detach().masked_fill_(excluded, float("-inf"))  # where the gradient is 0
+        return F.cross_entropy(logits, right, reduction="sum") / len(labels)
+
     with torch.autocast(targets.device.type, enabled=False):
         found, wanted = (_by_position(t) for t in full(predictions, targets))
-        logits = (found * scale) @ wanted.T  # (positions with a target, positions)
-        if not own_row:
-            rows = torch.arange(b, device=labels.device)
-            owners = [rows.repeat_interleave(len(t) // b) for t in (found, wanted)]
-            excluded = owners[0][:, None] == owners[1]
-            excluded[torch.arange(len(labels), device=labels.device), labels] = False
-            logits.masked_fill_(excluded, float("-inf"))
-        return F.cross_entropy(logits, labels)
+        return by_blocks(part, (found * scale,), (wanted,), len(wanted))
 
 
 def _by_position(maps: torch.Tensor) -> torch.Tensor:
@@ -96,9 +101,10 @@ def feature_map_nce(
     comparisons: Sequence[tuple[int, int]],
     *,
     clip: float = 20.0,
+    regularization: float = 0.05,
     bidirectional: bool = True,
     generator: torch.Generator | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """Contrast feature maps of two views, across scales (AMDIM, arXiv 1906.00910).
 
     For each row a position of a map of one view is drawn; it is to be closer to every position of
@@ -112,6 +118,8 @@ def feature_map_nce(
         Map of the anchor, map of the positive; -1 for one drawn at random.
     clip : float
         c of ``c * tanh(score / c)``, which keeps scores from growing.
+    regularization : float
+        Weight of the mean squared score before the clip.
     bidirectional : bool
         Take each view for the anchor, and the mean.
     generator : torch.Generator, optional
@@ -119,13 +127,12 @@ def feature_map_nce(
 
     Returns
     -------
-    losses : Tensor of shape (n_comparisons,)
-    regularizer : Tensor
-        Scalar: 0.05 times the mean squared score before the clip, summed over comparisons.
+    Tensor of shape (n_comparisons,)
+        Losses, each with its regularizer.
     """
     directions = [(anchors, positives), (positives, anchors)][: 2 if bidirectional else 1]
     n_maps = len(anchors)
-    losses, squares = [], []
+    losses = []
     with torch.autocast(anchors[0].device.type, enabled=False):
         for comparison in comparisons:
             # A random map waits for the device: which one decides the shapes of what follows.
@@ -133,11 +140,12 @@ def feature_map_nce(
                 int(_draw(n_maps, 1, anchors[0].device, generator)) if i < 0 else i
                 for i in comparison
             )
-            found = [_one_against_all(a[source], p[target], clip, generator) for a, p in directions]
-            loss, square = (torch.stack(each).mean() for each in zip(*found, strict=True))
-            losses.append(loss)
-            squares.append(square)
-    return torch.stack(losses), 0.05 * torch.stack(squares).sum()
+            found = [
+                _one_against_all(a[source], p[target], clip, regularization, generator)
+                for a, p in directions
+            ]
+            losses.append(torch.stack(found).mean())
+    return torch.stack(losses)
 
 
 def _draw(
@@ -147,56 +155,74 @@ def _draw(
 
 
 def _one_against_all(
-    anchor: torch.Tensor, positive: torch.Tensor, clip: float, generator: torch.Generator | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    anchor: torch.Tensor,
+    positive: torch.Tensor,
+    clip: float,
+    regularization: float,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
     """Contrast one position of each row's `anchor` with all positions of `positive`."""
     anchor, positive = full(anchor, positive)
     b, d = anchor.shape[:2]
     if b < 2:  # nothing to tell a row from
-        return anchor.sum() * 0.0, anchor.sum() * 0.0
+        return anchor.sum() * 0.0
     flat = anchor.flatten(2)
     place = _draw(flat.shape[2], b, flat.device, generator)
     rows = torch.arange(b, device=flat.device)
     source = flat[rows, :, place] / (math.sqrt(d) * clip)  # (b, d)
-    loss, square = _Contrast.apply(source, _by_position(positive), clip)
-    return loss, square * clip**2
+    targets = _by_position(positive)
+
+    def part(block: slice, some: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return _Contrast.apply(some, targets, rows[block], b, clip, regularization)
+
+    return by_blocks(part, (source,), (targets,), len(targets))
 
 
 class _Contrast(torch.autograd.Function):
-    """Softplus of what others have over each own position, and the mean squared score.
+    """Softplus of what others have over each own position, and the regularizer.
 
-    Of (b, d) and (b * positions, d). Written with its gradient, since the scores (b, b * positions)
-    are many: autograd would keep a copy of them for each operation, and this keeps two in all.
+    Of some of b rows, (n, d), and all targets, (b * positions, d); what these rows add to the mean
+    over all. Written with its gradient, since the scores (n, b * positions) are many: autograd
+    would keep a copy of them for each operation, and this keeps one.
     """
 
     @staticmethod
-    def forward(ctx, source: torch.Tensor, targets: torch.Tensor, clip: float):
-        b = len(source)
-        scores = source @ targets.T  # (b, b * positions), in units of the clip
-        square = torch.linalg.vector_norm(scores).square() / scores.numel()
+    def forward(
+        ctx,
+        source: torch.Tensor,
+        targets: torch.Tensor,
+        rows: torch.Tensor,
+        b: int,
+        clip: float,
+        regularization: float,
+    ):
+        scores = source @ targets.T  # (n, b * positions), in units of the clip
+        weight = regularization * clip**2 / (b * len(targets))  # of a squared score
+        square = torch.linalg.vector_norm(scores).square() * weight
         clipped = torch.tanh(scores)
-        blocks = clipped.view(b, b, -1)
-        rows = torch.arange(b, device=scores.device)
-        own = blocks[rows, rows]  # (b, positions)
-        blocks[rows, rows] = -math.inf
+        n = len(source)
+        blocks = clipped.view(n, b, -1)
+        here = torch.arange(n, device=scores.device)
+        own = blocks[here, rows]  # (n, positions)
+        blocks[here, rows] = -math.inf
         largest = clipped.amax(1, keepdim=True)
         weights = (clipped - largest).mul_(clip).exp_()  # 0 for the row's own
         total = weights.sum(1, keepdim=True)
         margin = clip * (largest - own) + total.log()
-        loss = F.softplus(margin).mean()
+        loss = F.softplus(margin).sum() / len(targets)
         # What each score moves the loss by: `weights`, from here on.
-        pull = torch.sigmoid(margin) * (clip / margin.numel())  # (b, positions)
+        pull = torch.sigmoid(margin) * (clip / len(targets))  # (n, positions)
         weights *= pull.sum(1, keepdim=True) / total
-        weights.view(b, b, -1)[rows, rows] = -pull
-        blocks[rows, rows] = own
+        weights.view(n, b, -1)[here, rows] = -pull
+        blocks[here, rows] = own
         weights.addcmul_(weights * clipped, clipped, value=-1)  # times 1 - tanh^2
-        ctx.save_for_backward(source, targets, scores, weights)
-        return loss, square
+        weights.add_(scores, alpha=2 * weight)
+        ctx.save_for_backward(source, targets, weights)
+        return loss + square
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, of_loss: torch.Tensor, of_square: torch.Tensor):
-        source, targets, scores, weights = ctx.saved_tensors
-        gradient = weights * of_loss
-        gradient.addcmul_(scores, of_square * (2 / scores.numel()))
-        return gradient @ targets, gradient.T @ source, None
+    def backward(ctx, of_loss: torch.Tensor):
+        refuse_second_gradient()
+        source, targets, weights = ctx.saved_tensors
+        of_source = weights @ targets * of_loss
+        return of_source, weights.T @ (source * of_loss), None, None, None, None

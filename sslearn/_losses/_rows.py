@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from ._blocks import by_blocks
 from ._precision import in_full_precision, of_each_target
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
 
 # Variance below which a projection counts as constant in a batch.
 _CONSTANT = 1e-8
+# Rows of a matrix of products up to which it takes no longer to make than what replaces it.
+_SMALL = 128
 
 
 def resolve_loss(
@@ -57,8 +60,8 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> tor
     """Normalised temperature-scaled cross entropy of SimCLR (arXiv 2002.05709, equation 1).
 
     Row i of `z1` and row i of `z2` are each other's positive; the other 2 n - 2 rows are the
-    negatives. Computed as one matrix product and one log-softmax, never in exp space: with
-    T = 0.01, exp(1 / T) overflows float32.
+    negatives. Computed as a matrix product and a log-softmax, never in exp space: with T = 0.01,
+    exp(1 / T) overflows float32.
 
     Parameters
     ----------
@@ -76,10 +79,15 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> tor
     n = len(z1)
     z = F.normalize(torch.cat((z1, z2)), dim=1)  # (2n, d)
     z = z * temperature**-0.5  # cheaper on (2n, d) than dividing (2n, 2n)
-    similarity = z @ z.T  # (2n, 2n)
-    similarity.fill_diagonal_(float("-inf"))
     positive = torch.arange(2 * n, device=z.device).roll(n)  # i <-> i + n
-    return F.cross_entropy(similarity, positive)
+
+    def part(rows: slice, some: torch.Tensor, every: torch.Tensor) -> torch.Tensor:
+        similarity = some @ every.T  # (rows, 2n)
+        # Detached, for the gradient at -inf is 0 as it is.
+        similarity.detach().diagonal(rows.start).fill_(float("-inf"))
+        return F.cross_entropy(similarity, positive[rows], reduction="sum") / len(positive)
+
+    return by_blocks(part, (z,), (z,), 2 * n)
 
 
 @in_full_precision
@@ -88,7 +96,7 @@ def info_nce(
     keys: torch.Tensor,
     negatives: torch.Tensor,
     temperature: float = 0.2,
-    excluded: torch.Tensor | None = None,
+    excluded: Callable[[slice], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Contrast each query's own key with a pool of others (MoCo, arXiv 1911.05722, equation 1).
 
@@ -100,8 +108,9 @@ def info_nce(
         Keys of other rows, of unit length already.
     temperature : float
         tau of the paper, above 0.
-    excluded : bool Tensor of shape (n, m), optional
-        True where a negative is one of the query's own row and must not count.
+    excluded : callable, optional
+        Gets a slice of the n queries and returns a bool tensor of shape (length, m): True where a
+        negative is of the query's own row and must not count.
 
     Returns
     -------
@@ -111,11 +120,20 @@ def info_nce(
     _check_temperature(temperature)
     queries = F.normalize(queries, dim=1) / temperature
     positive = (queries * F.normalize(keys, dim=1)).sum(1, keepdim=True)  # (n, 1)
-    others = queries @ negatives.to(queries.dtype).T  # (n, m)
-    if excluded is not None:
-        others = others.masked_fill(excluded, float("-inf"))
-    logits = torch.cat((positive, others), dim=1)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+    n = len(queries)
+
+    def part(
+        rows: slice, queries: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
+        others = queries @ negatives.T  # (rows, m)
+        if excluded is not None:
+            others.detach().masked_fill_(excluded(rows), float("-inf"))
+        logits = torch.cat((positive, others), dim=1)
+        labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return F.cross_entropy(logits, labels, reduction="sum") / n
+
+    negatives = negatives.to(queries.dtype)
+    return by_blocks(part, (queries, positive), (negatives,), len(negatives))
 
 
 @of_each_target
@@ -160,7 +178,7 @@ def barlow_twins(
         Scalar, summed over the d x d entries of C.
     """
     a, b = (_standardised(z) for z in (z1, z2))
-    return _from_identity(a.T @ b / len(a), off_diagonal_weight)  # of (d, d)
+    return _from_identity(a.T / len(a), b.T, off_diagonal_weight)  # C is (d, d)
 
 
 def _standardised(z: torch.Tensor) -> torch.Tensor:
@@ -190,19 +208,36 @@ def batchwise_barlow(
     Tensor
         Scalar, summed over the n x n entries of C, the mean over the targets.
     """
-    cosines = F.normalize(p, dim=-1) @ F.normalize(z, dim=-1).mT  # (..., n, n)
-    return _from_identity(cosines, off_diagonal_weight)
+    a, b = (F.normalize(x, dim=-1) for x in (p, z))
+    return _from_identity(a, b, off_diagonal_weight)  # C is (..., n, n)
 
 
-def _from_identity(c: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
-    """Squared distance of a square matrix from the identity, weighted off the diagonal.
+def _from_identity(a: torch.Tensor, b: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
+    """Squared distance of C = a @ b.mT from the identity, weighted off the diagonal.
 
-    Of several matrices (..., d, d), the mean.
+    Of several matrices (..., n, n), the mean.
     """
-    diagonal = c.diagonal(dim1=-2, dim2=-1)
-    off_diagonal = c.square().sum() - diagonal.square().sum()
+    off_diagonal, diagonal = _off_diagonal(a, b)
     total = (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
-    return total / c[..., 0, 0].numel()
+    return total / a[..., 0, 0].numel()
+
+
+def _off_diagonal(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of squares off the diagonal of C = a @ b.mT, and the diagonal.
+
+    Where C, of (..., n, n), is much larger than `a` and `b`, of (..., n, d), it is not made: its
+    sum of squares is the trace of C.mT @ C, and so of a.mT @ a @ b.mT @ b.
+    """
+    n, d = a.shape[-2:]
+    if n <= max(_SMALL, d if b is a else 2 * d):
+        c = a @ b.mT
+        diagonal = c.diagonal(dim1=-2, dim2=-1)
+        squares = c.square().sum()
+    else:
+        diagonal = (a * b).sum(-1)
+        products = a.mT @ a  # (..., d, d)
+        squares = (products * (products if b is a else b.mT @ b)).sum()
+    return squares - diagonal.square().sum(), diagonal
 
 
 @in_full_precision
@@ -237,9 +272,8 @@ def vicreg(
         z = z - z.mean(0)
         spread = (z.square().sum(0) / max(n - 1, 1) + 1e-4).sqrt()
         variance = variance + F.relu(1 - spread).mean() / 2
-        products = z.T @ z / max(n - 1, 1)  # (d, d)
-        off_diagonal = products.square().sum() - products.diagonal().square().sum()
-        covariance = covariance + off_diagonal / d
+        columns = z.T * max(n - 1, 1) ** -0.5  # whose products are the covariances, (d, d)
+        covariance = covariance + _off_diagonal(columns, columns)[0] / d
     return (
         invariance_weight * invariance + variance_weight * variance + covariance_weight * covariance
     )

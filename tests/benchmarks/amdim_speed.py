@@ -34,8 +34,7 @@ def _map(size):
 
 
 def ours(first, second):
-    losses, regularizer = feature_map_nce(first, second, COMPARISONS, clip=CLIP)
-    return losses.mean() + regularizer
+    return feature_map_nce(first, second, COMPARISONS, clip=CLIP).mean()
 
 
 def direct(first, second):
@@ -56,8 +55,8 @@ def direct(first, second):
             largest = others.max(1, keepdim=True)[0].detach()
             sums = (is_other.flatten(1) * torch.exp(others - largest)).sum(1, keepdim=True)
             loss = torch.log(torch.exp(own - largest) + sums) - (own - largest)
-            total = total + (loss.mean() / len(COMPARISONS) + regularizer) / 2
-    return total
+            total = total + (loss.mean() + regularizer) / 2
+    return total / len(COMPARISONS)
 
 
 def step(function, views):
