@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._build import Features, Reshape, build_features, build_module, check_call, copy_module
-from ._data import Rows, Stream, lay_out
-from ._inference import activation_bytes, encode
+from ._data import Rows, Stream
+from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
 from ._objective import Objective
@@ -37,6 +37,7 @@ from ._validation import check_order, resolve_device, too_few_rows, validate_row
 from .augment import default_augment
 from .augment._default import noise_of
 from .encoders import default_encoder
+from .encoders._layout import lay_out
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
@@ -224,8 +225,8 @@ class BaseSSL(
             features = objective.features
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
-            row_bytes = activation_bytes(features.eval(), rows.sample_shape)
-            lay_out(objective.to(device), len(rows.sample_shape) + 1)
+            cost = measure_cost(features.eval(), rows.sample_shape)
+            lay_out(objective.to(device), channels_last=True)
             objective.prepare(data, torch.Generator().manual_seed(prepare))
             parts = OrderedDict(standardize=standardize, features=features)
             if rows.sample_shape != rows.item_shape:
@@ -234,16 +235,19 @@ class BaseSSL(
             whole = nn.Sequential(parts)
 
             def fitted(history: History) -> dict:
-                copied = copy_module(whole).cpu().eval()
-                return {"_row_bytes": row_bytes, "encoder_": copied, **_curves(history)}
+                return {
+                    "_cost": cost,
+                    "encoder_": _published(copy_module(whole)),
+                    **_curves(history),
+                }
 
             tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
             seeds = (order, views, held_out_views, watched)
             own_views = getattr(self, "augment", None) is not None
             ask_for_memory(objective, None if own_views else features, data, settings)
             history = train(objective, data, held_out, settings, seeds, tasks)
-            self._row_bytes = row_bytes
-            self.encoder_ = whole.cpu().eval()
+            self._cost = cost
+            self.encoder_ = _published(whole)
             for name, curve in _curves(history).items():
                 setattr(self, name, curve)
             self._publish(objective)
@@ -272,8 +276,7 @@ class BaseSSL(
             self.encoder_,
             rows,
             width=self._n_features_out,
-            row_bytes=self._row_bytes,
-            gain=float(self.encoder_.get_buffer("standardize.gain").max()),
+            cost=self._cost,
             device=device,
             name=type(self).__name__,
         )
@@ -378,6 +381,12 @@ def _curves(history: History) -> dict:
     return found
 
 
+def _published(encoder: nn.Module) -> nn.Module:
+    """Make the trained encoder what the caller gets: on the CPU, in eval mode, contiguous."""
+    lay_out(encoder.cpu().eval(), channels_last=False)
+    return encoder
+
+
 def _warn_of_noise(drowned: str | None) -> None:
     if drowned:
         warnings.warn(
@@ -392,5 +401,5 @@ def _forget(estimator: BaseEstimator) -> None:
     """Delete what a fit has set."""
     parameters = estimator.get_params(deep=False)
     for name in list(vars(estimator)):
-        if name not in parameters and (name.endswith("_") or name == "_row_bytes"):
+        if name not in parameters and (name.endswith("_") or name == "_cost"):
             delattr(estimator, name)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .encoders._layout import ChannelsLast
+
 __all__ = ["GRUContext", "MaskedConvContext", "check_causal"]
 
 
@@ -32,7 +34,7 @@ class GRUContext(nn.Module):
         return self.gru(z.mT)[0].mT
 
 
-class MaskedConvContext(nn.Module):
+class MaskedConvContext(ChannelsLast):
     """Residual blocks that look sideways along their own row, then up (arXiv 1905.09272, A.2).
 
     Zeros stand outside of the grid. With each block a place sees one row more above, and one

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ._isolation import default_generator_kept
 
-__all__ = ["Rows", "Stream", "as_layout", "chunk_rows", "lay_out", "memory_format", "sample_rows"]
+__all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
 
 # What a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
@@ -27,28 +26,6 @@ _CHUNK_BYTES = 2**20
 _SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
-
-
-def memory_format(n_dims: int) -> torch.memory_format:
-    """Return the layout in which convolutions are fastest: channels last for images, volumes."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return formats.get(n_dims, torch.contiguous_format)
-
-
-def as_layout(x: torch.Tensor) -> torch.Tensor:
-    """Lay a batch out in the :func:`memory_format` of its kind."""
-    return x.contiguous(memory_format=memory_format(x.ndim))
-
-
-def lay_out(module: nn.Module, n_dims: int) -> None:
-    """Lay the convolution weights of a module out as its batches of `n_dims` axes are.
-
-    Weights of another number of axes keep a layout of the encoder's own.
-    """
-    if memory_format(n_dims) != torch.contiguous_format:
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            if tensor.ndim == n_dims:
-                tensor.data = as_layout(tensor.data)
 
 
 def chunk_rows(sample_shape: tuple[int, ...], itemsize: int = 8) -> int:

@@ -6,8 +6,8 @@ for the end of a fit in another thread, which may be using it.
 
 from __future__ import annotations
 
-import copy
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,30 +15,53 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._data import Rows, Stream, as_layout
+from ._build import copy_module
+from ._data import Rows, Stream
 from ._malloc import keep_freed_memory
 from ._standardize import check_finite
+from .encoders._layout import lay_out
 
-__all__ = ["activation_bytes", "encode"]
+__all__ = ["Cost", "encode", "measure_cost"]
 
 # The largest activation of a batch should stay in the caches of a CPU, and fill a GPU.
 _BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _MAX_BATCH = {"cpu": 2048, "cuda": 65536}
-# A standardised value from which no sane network gets to the 3e38 where float32 ends.
+# A value from which a network may get to the 3e38 where float32 ends.
 _SAFE = 1e18
-# Matrix products of fewer rows than this may take another kernel and round differently.
-_MIN_TABLE_ROWS = 32
+# Matrix products of fewer rows than this may take another kernel and round differently; so do
+# convolutions of a single sample with fewer values, and those of few small volumes.
+_MIN_PRODUCT_ROWS, _MIN_CONVOLVED, _MIN_VOLUMES = 32, 20_480, 16
+_SMALL_VOLUME_BYTES = 64 * 2**10
+_PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear}
 
 
-class _LargestOutput(TorchDispatchMode):
-    """Notes the largest tensor any operation makes; thread-local, unlike hooks on modules.
+class Cost(NamedTuple):
+    """What an encoder makes of one sample.
 
-    Views are not made: a transposed weight says nothing of a row.
+    Attributes
+    ----------
+    largest_bytes : int
+        Size of the largest activation.
+    least_rows : int
+        Samples that a batch must have for each sample's features to have the bits that they have
+        in any larger batch.
+    """
+
+    largest_bytes: int
+    least_rows: int
+
+
+class _Watch(TorchDispatchMode):
+    """Notes sizes of what operations make and take; thread-local, unlike hooks on modules.
+
+    Views are not made: a transposed weight says nothing of a sample.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.largest = 1
+        self.least_rows = 1
+        self.small_volumes = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
@@ -46,14 +69,25 @@ class _LargestOutput(TorchDispatchMode):
             for leaf in tree_leaves(output):
                 if isinstance(leaf, torch.Tensor):
                     self.largest = max(self.largest, leaf.numel() * 4)
+        if func.overloadpacket in _PRODUCTS:
+            rows = max(1, output.shape[-2] if output.ndim > 1 else 1)
+            self.least_rows = max(self.least_rows, math.ceil(_MIN_PRODUCT_ROWS / rows))
+        is_convolution = func.overloadpacket is torch.ops.aten.convolution
+        if is_convolution and args[0].numel() <= _MIN_CONVOLVED:
+            self.least_rows = max(self.least_rows, 2)
+            self.small_volumes |= args[0].ndim == 5
         return output
 
 
-def activation_bytes(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
-    """Return the bytes of the largest activation of one row."""
-    with torch.no_grad(), _LargestOutput() as watch:
+def measure_cost(encoder: nn.Module, sample_shape: tuple[int, ...]) -> Cost:
+    """Run an encoder on one sample of zeros and note what it costs."""
+    with torch.no_grad(), _Watch() as watch:
         encoder(torch.zeros(1, *sample_shape))
-    return max(watch.largest, 4 * math.prod(sample_shape))
+    largest = max(watch.largest, 4 * math.prod(sample_shape))
+    least_rows = watch.least_rows
+    if watch.small_volumes and largest <= _SMALL_VOLUME_BYTES:
+        least_rows = max(least_rows, _MIN_VOLUMES)
+    return Cost(largest, least_rows)
 
 
 def encode(
@@ -61,8 +95,7 @@ def encode(
     rows: Rows | Stream,
     *,
     width: int,
-    row_bytes: int,
-    gain: float,
+    cost: Cost,
     device: torch.device,
     name: str,
 ) -> np.ndarray:
@@ -76,47 +109,47 @@ def encode(
         Validated.
     width : int
         Features per row.
-    row_bytes : int
-        See :func:`activation_bytes`.
-    gain : float
-        The largest factor of the standardisation.
+    cost : Cost
+        See :func:`measure_cost`.
     device : torch.device
         Where to compute.
     name : str
-        Of the estimator, for messages.
+        Name of the estimator, for messages.
     """
     keep_freed_memory()
-    kind, safe = device.type, _SAFE / gain
+    kind = device.type
     if kind == "cuda" or any(module.training for module in encoder.modules()):
         # A copy, since other threads may transform, and the caller may be fine-tuning.
-        encoder = copy.deepcopy(encoder).eval().to(device)
-    size = max(1, min(_BATCH_BYTES[kind] // row_bytes, _MAX_BATCH[kind]))
+        encoder = copy_module(encoder).eval().to(device)
+        lay_out(encoder, channels_last=True)
+    size = max(1, min(_BATCH_BYTES[kind] // cost.largest_bytes, _MAX_BATCH[kind]))
     if isinstance(rows, Stream):
-        parts = [_features(encoder, part, safe, device, name).cpu() for part in rows.slices()]
+        parts = [
+            _features(encoder, part, cost.least_rows, device, name).cpu() for part in rows.slices()
+        ]
         return torch.cat(parts).numpy()
     out = np.empty((len(rows), width), dtype=np.float32)
     target = torch.from_numpy(out)
     start = 0
     for part in rows.slices(size):
         stop = start + len(part)
-        target[start:stop].copy_(_features(encoder, part, safe, device, name))
+        target[start:stop].copy_(_features(encoder, part, cost.least_rows, device, name))
         start = stop
     return out
 
 
 @torch.inference_mode()
 def _features(
-    encoder: nn.Module, x: torch.Tensor, safe: float, device: torch.device, name: str
+    encoder: nn.Module, x: torch.Tensor, least: int, device: torch.device, name: str
 ) -> torch.Tensor:
     largest = check_finite(x, name)
     n = len(x)
-    # Tables, also those read as series of one channel.
-    if (x.ndim == 2 or (x.ndim == 3 and x.shape[1] == 1)) and n < _MIN_TABLE_ROWS:
-        x = torch.cat((x, x.new_zeros(_MIN_TABLE_ROWS - n, *x.shape[1:])))
+    if n < least:
+        x = torch.cat((x, x.new_zeros(least - n, *x.shape[1:])))
     with torch.autocast(device.type, enabled=False):
-        features = encoder(as_layout(x.to(device, non_blocking=True)))[:n]
+        features = encoder(x.to(device, non_blocking=True).contiguous())[:n]
     # Looked at only where it can be: on a table this check alone takes 4% of the time.
-    if largest > safe and not bool(features.isfinite().all()):
+    if largest > _SAFE and not bool(features.isfinite().all()):
         raise ValueError(
             f"Input X contains a value too large for dtype('float32') once it is standardised as "
             f"in fit, or one for which the encoder of {name} gives NaN or infinity."

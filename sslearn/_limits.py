@@ -76,10 +76,10 @@ class Subsample:
         self._n_kept = stop
         while self._n_kept > self._most:
             self._bound //= 2
-            (few,) = np.nonzero(self._hashes[: self._n_kept] <= self._bound)
-            self._n_kept = len(few)
-            self._hashes[: len(few)] = self._hashes[few]
-            kept[: len(few)] = kept[torch.from_numpy(few)]
+            (left,) = np.nonzero(self._hashes[: self._n_kept] <= self._bound)
+            self._n_kept = len(left)
+            self._hashes[: len(left)] = self._hashes[left]
+            kept[: len(left)] = kept[torch.from_numpy(left)]
 
     def _grown(self, x: torch.Tensor, n: int) -> torch.Tensor:
         """Return where rows are kept, with room for `n` of the dtype of `x` too."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from ._build import Features, build_features, build_module
 from .encoders import PiecewiseLinear
+from .encoders._layout import ChannelsLast
 
 __all__ = ["RandomProjector", "calibrate", "make_projectors"]
 
@@ -66,7 +67,7 @@ class RandomProjector(nn.Module):
         return self.scale(self.mix(self.centre(self.body(x))))
 
 
-class _RandomFilters(nn.Module):
+class _RandomFilters(ChannelsLast):
     """How often random filters answer: (n, channels, ...) to (n, `width`)."""
 
     def __init__(self, sample_shape: tuple[int, ...]) -> None:

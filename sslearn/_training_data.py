@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ._data import Rows, Stream, as_layout, chunk_rows, sample_rows
+from ._data import Rows, Stream, chunk_rows, sample_rows
 from ._objective import Batch
 from ._standardize import Standardize, Statistics, check_finite
 
@@ -130,7 +130,7 @@ class TrainingData:
     def clean(self, raw: torch.Tensor) -> torch.Tensor:
         """Standardise raw rows, in float32; ready for the encoder."""
         with self._autocast_off():
-            return as_layout(self.standardize(self.to_device(raw)))
+            return self.standardize(self.to_device(raw)).contiguous()
 
     def batch(self, raw: torch.Tensor, index: torch.Tensor | None, generator) -> Batch:
         """Draw the views of raw rows, all in one call: one random draw per sample and view."""
@@ -143,7 +143,7 @@ class TrainingData:
                     unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
                 if self.augment is not None:
                     unit = _checked(self.augment(unit, generator), unit)
-                unit = as_layout(self.standardize.normalize(unit))
+                unit = self.standardize.normalize(unit).contiguous()
             views = unit.chunk(self.n_views)
         return Batch(lambda: self.clean(raw), index, views, generator)
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from sslearn._data import Rows, as_layout, lay_out, memory_format
+from sslearn._data import Rows
 
 
 def test_rows_are_viewed_not_copied():
@@ -32,22 +31,3 @@ def test_rows_in_another_shape():
     assert rows.take(torch.tensor([1, 2])).shape == (2, 1, 4)
     assert [part.shape for part in rows.slices(4)] == [(4, 1, 4), (2, 1, 4)]
     assert rows.item_shape == (4,)
-
-
-def test_memory_formats():
-    assert memory_format(4) == torch.channels_last
-    assert memory_format(5) == torch.channels_last_3d
-    for shape in ((2, 3), (2, 3, 4)):
-        assert as_layout(torch.zeros(shape)).is_contiguous()
-
-
-def test_weights_are_laid_out_as_their_batches():
-    module = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3)])
-    lay_out(module, 4)
-    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert module[1].weight.is_contiguous()
-    lay_out(module, 5)
-    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
-    before = module[0].weight.stride()
-    lay_out(module, 3)
-    assert module[0].weight.stride() == before

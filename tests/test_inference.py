@@ -1,17 +1,24 @@
 import numpy as np
+import pytest
 import torch
-from estimators import rows, small
+from estimators import SHAPES, rows, small
 from torch import nn
 
 from sslearn._data import Rows
-from sslearn._inference import activation_bytes, encode
+from sslearn._inference import Cost, encode, measure_cost
 
 
-def test_activation_bytes_is_the_largest_activation_of_a_row():
-    assert activation_bytes(nn.Sequential(nn.Linear(4, 100), nn.Linear(100, 3)), (4,)) == 400
+def test_cost_of_a_sample():
+    network = nn.Sequential(nn.Linear(4, 100), nn.Linear(100, 3))
+    assert measure_cost(network, (4,)) == Cost(largest_bytes=400, least_rows=32)
+    assert measure_cost(nn.Identity(), (5,)) == Cost(20, 1)
     convolution = nn.Conv2d(1, 8, 3, padding=1)
-    assert activation_bytes(convolution, (1, 10, 10)) == 8 * 100 * 4
-    assert activation_bytes(nn.Identity(), (5,)) == 20
+    assert measure_cost(convolution, (1, 10, 10)) == Cost(8 * 100 * 4, 2)
+    # One long series is computed alone; small volumes, and a few rows of products, are not.
+    assert measure_cost(nn.Conv1d(1, 8, 3, padding=1), (1, 30_000)).least_rows == 1
+    assert measure_cost(nn.Conv3d(1, 2, 3, padding=1), (1, 9, 9, 9)).least_rows == 16
+    ten_places = nn.Sequential(nn.Unflatten(1, (10, 4)), nn.Linear(4, 3))
+    assert measure_cost(ten_places, (40,)).least_rows == 4
 
 
 def test_batches_follow_the_activations():
@@ -27,8 +34,7 @@ def test_batches_follow_the_activations():
         Watched().eval(),
         Rows(X),
         width=6,
-        row_bytes=2**18,
-        gain=1.0,
+        cost=Cost(2**18, 32),
         device=torch.device("cpu"),
         name="SimCLR",
     )
@@ -44,3 +50,28 @@ def test_transform_leaves_no_trace_on_the_encoder():
     for key, value in estimator.encoder_.state_dict().items():
         assert torch.equal(value, before[key])
     assert not any(m._forward_hooks for m in estimator.encoder_.modules())
+
+
+@pytest.mark.parametrize(
+    "kind", ["table", "series", "image", "volume", "univariate", "large image"]
+)
+@pytest.mark.parametrize("name", ["SimCLR", "CPC", "AMDIM"])
+def test_a_row_has_the_same_bits_in_any_batch(name, kind):
+    shapes = {**SHAPES, "univariate": (1, 200), "large image": (3, 33, 35)}
+    X = np.random.default_rng(0).normal(size=(70, *shapes[kind])).astype(np.float32)
+    estimator = small(name, embedding_dim=None, max_epochs=1).fit(X)
+    expected = estimator.transform(X)
+    for size in (1, 2, 3, 7, 31, 40):
+        for start in (0, 11):
+            part = slice(start, start + size)
+            np.testing.assert_array_equal(estimator.transform(X[part]), expected[part])
+    with torch.no_grad():
+        found = estimator.encoder_(torch.from_numpy(X))
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-6)
+
+
+def test_one_long_series_is_one():
+    X = np.random.default_rng(0).normal(size=(4, 1, 16_000)).astype(np.float32)
+    estimator = small("SimCLR", embedding_dim=None, max_epochs=1, batch_size=2).fit(X)
+    assert estimator._cost.least_rows == 1
+    np.testing.assert_array_equal(estimator.transform(X[:1]), estimator.transform(X)[:1])

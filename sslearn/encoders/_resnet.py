@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_int, check_ints, check_option, is_count
+from ._layout import ChannelsLast, as_channels_last
 from ._moments import moments, with_rescaled
 
 __all__ = ["ResNet"]
@@ -20,7 +21,7 @@ _FAINTEST = 1e-4
 _ONEDNN_BLOCK = 16
 
 
-class ResNet(nn.Module):
+class ResNet(ChannelsLast):
     """Residual network over one, two or three spatial dimensions.
 
     A stem is followed by stages of residual blocks with two convolutions each [1]_. Stage ``i``
@@ -155,11 +156,6 @@ class ResNet(nn.Module):
                 channels = out_channels
             self.stages.append(stage)
 
-        # A convolution answers in the layout of its weights, whatever that of its input, and on
-        # CPUs channels-last is 1.3 to 2 times faster.
-        layout = torch.channels_last_3d if n_dims == 3 else torch.channels_last
-        self.to(memory_format=layout)  # type: ignore[call-overload]
-
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Compute the output of each stage.
 
@@ -187,7 +183,8 @@ class ResNet(nn.Module):
         if self.rescale:
             x, of_sample = with_rescaled(x)
         series = self.n_dims == 1
-        x = self.stem(x.unsqueeze(2) if series else x)
+        # What follows keeps the layout. On CPUs channels-last is 1.3 to 2 times faster.
+        x = self.stem(as_channels_last(x.unsqueeze(2) if series else x))
         maps = []
         for stage in self.stages:
             x = stage(x)

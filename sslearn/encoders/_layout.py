@@ -1,0 +1,47 @@
+"""Channels-last, the layout of memory in which convolutions are fastest.
+
+Networks of this package lay their input out so, and their weights while they are trained, which
+saves a tenth of the time; a network of the caller's keeps the layout that it has. Weights that are
+published are contiguous: many tools take no others.
+"""
+
+import torch
+from torch import nn
+
+__all__ = ["ChannelsLast", "as_channels_last", "lay_out"]
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class ChannelsLast(nn.Module):
+    """A network whose weights :func:`lay_out` may lay out channels-last."""
+
+
+def lay_out(module: nn.Module, *, channels_last: bool) -> None:
+    """Lay the convolutions of all :class:`ChannelsLast` networks in a module out, in place."""
+    for network in module.modules():
+        if isinstance(network, ChannelsLast):
+            for tensor in (*network.parameters(), *network.buffers()):
+                if tensor.ndim in _FORMATS:
+                    layout = _FORMATS[tensor.ndim] if channels_last else torch.contiguous_format
+                    tensor.data = tensor.data.contiguous(memory_format=layout)
+
+
+def as_channels_last(x: torch.Tensor) -> torch.Tensor:
+    """Lay a batch out channels-last, with the strides of many samples also where there is one.
+
+    A batch of one sample, or of one channel, is channels-last and contiguous at once by torch's
+    rules, and is then convolved by other kernels, which round differently. An exported network has
+    no layout.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return x
+    _, channels, *sizes = x.shape
+    step, strides = channels, [1]
+    for size in reversed(sizes):
+        strides.insert(1, step)
+        step *= size
+    if x.stride() == (step, *strides):
+        return x
+    laid = torch.empty_strided(x.shape, (step, *strides), dtype=x.dtype, device=x.device)
+    return laid.copy_(x)
