@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ __all__ = [
     "PRECISIONS",
     "Settings",
     "check_trainer_params",
+    "most_batches",
     "resolve_batch_size",
     "resolve_max_epochs",
     "resolve_precision",
@@ -141,3 +143,20 @@ def check_trainer_params(params: dict | None, name: str) -> None:
                 f"{name} trains on one device. Got trainer_params={{{key!r}: {value!r}}}; choose "
                 "the device by device='cuda:<number>'."
             )
+
+
+def most_batches(params: dict | None) -> int | None:
+    """Return how many batches of an epoch a Trainer takes at most; None where X alone ends it.
+
+    More of a stream need not be seen, which may have no end.
+    """
+
+    def whole(key: str, default: int = -1) -> int:
+        value = (params or {}).get(key, default)
+        return int(value) if isinstance(value, Integral) else default
+
+    limits = [whole("limit_train_batches")]
+    limits.append(whole("max_steps") * whole("accumulate_grad_batches", 1))
+    # Of these 0 and False mean that nothing is limited.
+    limits += [whole(key) or -1 for key in ("overfit_batches", "fast_dev_run")]
+    return min((max(k, 1) for k in limits if k >= 0), default=None)
