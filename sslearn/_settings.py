@@ -17,6 +17,7 @@ __all__ = [
     "resolve_batch_size",
     "resolve_max_epochs",
     "resolve_precision",
+    "train_limit",
 ]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -145,6 +146,12 @@ def check_trainer_params(params: dict | None, name: str) -> None:
             )
 
 
+def train_limit(params: dict | None) -> int | float | None:
+    """Return ``limit_train_batches`` if it is a number of batches or a share of them."""
+    limit = (params or {}).get("limit_train_batches")
+    return limit if isinstance(limit, int | float) and limit >= 0 else None
+
+
 def most_batches(params: dict | None) -> int | None:
     """Return how many batches of an epoch a Trainer takes at most; None where X alone ends it.
 
@@ -153,7 +160,9 @@ def most_batches(params: dict | None) -> int | None:
 
     def whole(key: str, default: int = -1) -> int:
         value = (params or {}).get(key, default)
-        return int(value) if isinstance(value, Integral) else default
+        # A Trainer takes 3.0 for 3, and 1.0 for all.
+        is_whole = isinstance(value, Integral) or (isinstance(value, float) and value > 1)
+        return int(value) if is_whole else default
 
     limits = [whole("limit_train_batches")]
     limits.append(whole("max_steps") * whole("accumulate_grad_batches", 1))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sslearn._settings import most_batches
+from sslearn._settings import most_batches, train_limit
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,7 @@ from sslearn._settings import most_batches
         ({"limit_train_batches": 3}, 3),
         ({"limit_train_batches": np.int64(3)}, 3),
         ({"limit_train_batches": 0}, 1),  # what is refused later needs a batch first
+        ({"limit_train_batches": 3.0}, 3),
         ({"limit_train_batches": 0.5}, None),
         ({"limit_train_batches": 1.0}, None),
         ({"max_steps": 5}, 5),
@@ -30,3 +31,11 @@ from sslearn._settings import most_batches
 )
 def test_how_many_batches_a_trainer_takes_at_most(params, expected):
     assert most_batches(params) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(3, 3), (0.5, 0.5), (0, 0), (-1, None), ("3", None), (None, None)]
+)
+def test_what_limits_the_batches_of_a_phase(limit, expected):
+    assert train_limit({"limit_train_batches": limit}) == expected
+    assert train_limit({}) is train_limit(None) is None
