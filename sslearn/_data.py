@@ -103,8 +103,10 @@ def plain_tensor(x: torch.Tensor) -> torch.Tensor:
     """
     if type(x) is not torch.Tensor:
         x = x.as_subclass(torch.Tensor)
+    if x.requires_grad:
+        x = x.detach()
     cast = _CASTS.get(x.dtype)
-    return x.detach() if cast is None else x.detach().to(cast)
+    return x if cast is None else x.to(cast)
 
 
 def first_of(item: Any) -> Any:
@@ -120,9 +122,23 @@ def as_batch(x: Any) -> torch.Tensor:
     """Make what a dataset or a loader gave a tensor; never one sample of several arrays."""
     if isinstance(x, torch.Tensor):
         x = plain_tensor(x)
-        if not is_dense(x) or x.is_complex():
+        if x.dtype.is_complex or not is_dense(x):
             raise TypeError(_no_item(f"{x.layout} of {x.dtype} on {x.device}"))
         return x
+    if type(x) is not np.ndarray:
+        _refuse_other_items(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # lists of lists of different lengths
+        raise TypeError(_no_item(f"a {type(x).__name__} of no one shape")) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(_no_item(type(x).__name__))
+    tensor = _view(array)
+    return _to_native(array) if tensor is None else tensor
+
+
+def _refuse_other_items(x: Any) -> None:
+    """Refuse what NumPy would make an array of, though it is not the sample that is meant."""
     if isinstance(x, tuple | list) and _holds_arrays(x):
         raise TypeError(
             "Items of a torch dataset or loader must be x or (x, ...), where x is one array or "
@@ -133,14 +149,6 @@ def as_batch(x: Any) -> torch.Tensor:
         cure = "convert it by np.asarray(image.convert('RGB')).transpose(2, 0, 1) or pil_to_tensor"
         raise TypeError(_no_item("a PIL image", f"; {cure} of torchvision"))
     refuse_masked(x)
-    try:
-        array = np.asarray(x)
-    except ValueError as error:  # lists of lists of different lengths
-        raise TypeError(_no_item(f"a {type(x).__name__} of no one shape")) from error
-    if array.dtype.kind not in "biuf":
-        raise TypeError(_no_item(type(x).__name__))
-    tensor = _view(array)
-    return _to_native(array) if tensor is None else tensor
 
 
 def stacked(items: Sequence[Any], sample_shape: tuple[int, ...] | None = None) -> torch.Tensor:

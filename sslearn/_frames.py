@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,49 +27,56 @@ _CURES = {
 _MOST_NAMES = 10
 
 
-def columns_of(X: Any) -> list[tuple[Any, str]] | None:
-    """Return the name and the dtype of each column; None if X is no data frame."""
-    if hasattr(X, "columns") and hasattr(X, "dtypes"):  # pandas, polars
-        names, dtypes = X.columns, X.dtypes
-    else:  # pyarrow
+class Columns(NamedTuple):
+    """Names and dtypes; the latter are asked for their names only where that is needed."""
+
+    names: list
+    dtypes: list
+
+
+def columns_of(X: Any) -> Columns | None:
+    """Return the columns of a data frame; None if X is none."""
+    names, dtypes = getattr(X, "columns", None), getattr(X, "dtypes", None)  # pandas, polars
+    if dtypes is None:  # pyarrow
         schema = getattr(X, "schema", None)
         names, dtypes = getattr(schema, "names", None), getattr(schema, "types", None)
-    if names is None or dtypes is None:
-        return None
-    return [(name, str(dtype)) for name, dtype in zip(names, dtypes, strict=True)]
+    return None if names is None or dtypes is None else Columns(list(names), list(dtypes))
 
 
-def refuse_names(name: str, X: Any, columns: list[tuple[Any, str]]) -> None:
+def refuse_names(name: str, X: Any, columns: Columns) -> None:
     """Refuse a frame without columns, and names given twice, which scikit-learn cannot compare."""
-    if not columns:
+    if not columns.names:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
             f"{name}."
         )
-    counts = Counter(column for column, _ in columns)
-    repeated = [column for column, count in counts.items() if count > 1]
-    if repeated:
+    if len(set(columns.names)) < len(columns.names):
+        repeated = [column for column, n in Counter(columns.names).items() if n > 1]
         raise ValueError(
             f"The columns of X must have different names. Got {_listed(repeated)} more than once "
             "instead."
         )
 
 
-def refuse_dates(name: str, columns: list[tuple[Any, str]]) -> None:
+def refuse_dates(name: str, columns: Columns) -> None:
     """Refuse dates and times by their dtype: some would be converted, in whatever their unit."""
-    dates = [column for column, dtype in columns if dtype.lower().startswith(_DATES)]
-    if dates:
+    if any(map(_is_date, set(columns.dtypes))):
+        dates = [column for column, dtype in zip(*columns, strict=True) if _is_date(dtype)]
         raise ValueError(_message(name, {"dates or times": dates}))
 
 
-def refuse_values(name: str, X: Any, columns: list[tuple[Any, str]], error: Exception) -> None:
+def _is_date(dtype: Any) -> bool:
+    return str(dtype).lower().startswith(_DATES)
+
+
+def refuse_values(name: str, X: Any, columns: Columns, error: Exception) -> None:
     """Refuse columns that could not be converted, as `error` says, by their names."""
-    if all(dtype.startswith("Sparse") for _, dtype in columns):
+    if all(str(dtype).startswith("Sparse") for dtype in columns.dtypes):
         raise TypeError(
             f"Sparse data was passed, but {name} needs dense rows: X.sparse.to_dense()."
         ) from error
     found: dict[str, list] = {}
-    for i, (column, _) in enumerate(columns):
+    for i, column in enumerate(columns.names):
         kind = _kind(_column(X, i))
         if kind is not None:
             found.setdefault(kind, []).append(column)
