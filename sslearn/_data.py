@@ -7,8 +7,9 @@ Nothing is copied or cast whole; a batch is what moves.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
 # Dtypes for which torch has few operations, and those that hold all their values.
 _CASTS = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
 _CASTS |= {getattr(torch, name): torch.float32 for name in dir(torch) if name[:7] == "float8_"}
+_STACKS: dict[type, Callable] = {torch.Tensor: torch.stack, np.ndarray: np.stack}
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
 
@@ -102,7 +104,9 @@ def plain_tensor(x: torch.Tensor) -> torch.Tensor:
     Subclasses (of MONAI, of torchvision's v2 transforms) hook into every operation.
     """
     if type(x) is not torch.Tensor:
-        x = x.as_subclass(torch.Tensor)
+        # Nested tensors and others that only wrap tensors can be nothing else.
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            x = x.as_subclass(torch.Tensor)
     if x.requires_grad:
         x = x.detach()
     cast = _CASTS.get(x.dtype)
@@ -153,7 +157,16 @@ def _refuse_other_items(x: Any) -> None:
 
 def stacked(items: Sequence[Any], sample_shape: tuple[int, ...] | None = None) -> torch.Tensor:
     """Make a batch of items; `sample_shape` is that of the first one if None."""
-    rows = [as_batch(first_of(item)) for item in items]
+    xs = [first_of(item) for item in items]
+    kind = type(xs[0])
+    # All at once where all are alike, which is faster than one by one.
+    if kind in _STACKS and all(type(x) is kind for x in xs):
+        # What has another shape is told below.
+        with contextlib.suppress(RuntimeError, ValueError):
+            batch = as_batch(_STACKS[kind](xs))
+            if sample_shape is None or batch.shape[1:] == sample_shape:
+                return batch
+    rows = [as_batch(x) for x in xs]
     expected = tuple(rows[0].shape) if sample_shape is None else sample_shape
     for row in rows:
         check_shape(row.shape, expected)
@@ -371,9 +384,9 @@ class Stream:
                 yield batch
 
 
-def check_shape(shape: Sequence[int], expected: tuple[int, ...]) -> None:
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Refuse a sample of another shape than the first."""
-    if tuple(shape) != expected:
+    if shape != expected:
         raise ValueError(
             f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; pad "
             "or crop all to one shape first."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-__all__ = ["columns_of", "refuse_dates", "refuse_names", "refuse_values"]
+__all__ = ["dtypes_of", "refuse_dates", "refuse_repeated_names", "refuse_values"]
 
 # How the names of dtypes begin that are no numbers but would be converted to some: pandas'
 # datetime64[ns], timedelta64[ns] and period[D], polars' Datetime, Date, Time and Duration,
@@ -27,41 +27,33 @@ _CURES = {
 _MOST_NAMES = 10
 
 
-class Columns(NamedTuple):
-    """Names and dtypes; the latter are asked for their names only where that is needed."""
-
-    names: list
-    dtypes: list
-
-
-def columns_of(X: Any) -> Columns | None:
-    """Return the columns of a data frame; None if X is none."""
-    names, dtypes = getattr(X, "columns", None), getattr(X, "dtypes", None)  # pandas, polars
-    if dtypes is None:  # pyarrow
-        schema = getattr(X, "schema", None)
-        names, dtypes = getattr(schema, "names", None), getattr(schema, "types", None)
-    return None if names is None or dtypes is None else Columns(list(names), list(dtypes))
+def dtypes_of(X: Any) -> list | None:
+    """Return the dtypes of the columns of a data frame; None if X is none."""
+    dtypes = getattr(X, "dtypes", None)  # pandas, polars
+    if dtypes is None or not hasattr(X, "columns"):  # pyarrow
+        dtypes = getattr(getattr(X, "schema", None), "types", None)
+    return None if dtypes is None else list(dtypes)
 
 
-def refuse_names(name: str, X: Any, columns: Columns) -> None:
-    """Refuse a frame without columns, and names given twice, which scikit-learn cannot compare."""
-    if not columns.names:
-        raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
-            f"{name}."
-        )
-    if len(set(columns.names)) < len(columns.names):
-        repeated = [column for column, n in Counter(columns.names).items() if n > 1]
+def _names_of(X: Any) -> list:
+    return list(X.columns if hasattr(X, "dtypes") else X.schema.names)
+
+
+def refuse_repeated_names(X: Any, error: Exception) -> None:
+    """Say why scikit-learn could not compare names of columns, if they are given twice."""
+    repeated = [column for column, n in Counter(_names_of(X)).items() if n > 1]
+    if repeated:
         raise ValueError(
             f"The columns of X must have different names. Got {_listed(repeated)} more than once "
             "instead."
-        )
+        ) from error
 
 
-def refuse_dates(name: str, columns: Columns) -> None:
+def refuse_dates(name: str, X: Any, dtypes: list) -> None:
     """Refuse dates and times by their dtype: some would be converted, in whatever their unit."""
-    if any(map(_is_date, set(columns.dtypes))):
-        dates = [column for column, dtype in zip(*columns, strict=True) if _is_date(dtype)]
+    if any(map(_is_date, set(dtypes))):
+        each = zip(_names_of(X), dtypes, strict=True)
+        dates = [column for column, dtype in each if _is_date(dtype)]
         raise ValueError(_message(name, {"dates or times": dates}))
 
 
@@ -69,14 +61,19 @@ def _is_date(dtype: Any) -> bool:
     return str(dtype).lower().startswith(_DATES)
 
 
-def refuse_values(name: str, X: Any, columns: Columns, error: Exception) -> None:
+def refuse_values(name: str, X: Any, dtypes: list, error: Exception) -> None:
     """Refuse columns that could not be converted, as `error` says, by their names."""
-    if all(str(dtype).startswith("Sparse") for dtype in columns.dtypes):
+    if not dtypes:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
+            f"{name}."
+        ) from error
+    if all(str(dtype).startswith("Sparse") for dtype in dtypes):
         raise TypeError(
             f"Sparse data was passed, but {name} needs dense rows: X.sparse.to_dense()."
         ) from error
     found: dict[str, list] = {}
-    for i, column in enumerate(columns.names):
+    for i, column in enumerate(_names_of(X)):
         kind = _kind(_column(X, i))
         if kind is not None:
             found.setdefault(kind, []).append(column)
@@ -86,8 +83,8 @@ def refuse_values(name: str, X: Any, columns: Columns, error: Exception) -> None
 
 def _message(name: str, found: dict[str, list]) -> str:
     got = " and ".join(f"{kind} in {_listed(names)}" for kind, names in found.items())
-    cure = " and ".join(_CURES[kind] for kind in found)
-    return f"{name} needs columns of numbers. Got {got} instead; {cure}, first."
+    cure = ", and ".join(_CURES[kind] for kind in found)
+    return f"{name} needs columns of numbers. Got {got} instead; first {cure}."
 
 
 def _listed(names: list) -> str:

@@ -25,7 +25,7 @@ from ._data import (
     refuse_masked,
     stacked,
 )
-from ._frames import columns_of, refuse_dates, refuse_names, refuse_values
+from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
 from ._sklearn import check_feature_names
 
 __all__ = ["check_labels", "check_order", "resolve_device", "too_few_rows", "validate_rows"]
@@ -157,13 +157,16 @@ def _check_numeric(estimator, dtype, numeric: bool) -> None:
 
 
 def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
-    name, columns = _name(estimator), columns_of(X)
+    name, dtypes = _name(estimator), dtypes_of(X)
     check = partial(validate_data, estimator, X, reset=reset)
-    if columns is not None:
+    if dtypes is not None:
         # What scikit-learn has to say of names and their number comes before what they hold.
-        refuse_names(name, X, columns)
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        refuse_dates(name, columns)
+        try:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            refuse_repeated_names(X, error)
+            raise
+        refuse_dates(name, X, dtypes)
         check = partial(check_array, X, estimator=estimator, input_name="X")
     try:
         array = check(
@@ -177,8 +180,8 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
         if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        if columns is not None:
-            refuse_values(name, X, columns, error)
+        if dtypes is not None:
+            refuse_values(name, X, dtypes, error)
         _say_what_is_no_number(name, X, error)
         raise
     return array
@@ -283,6 +286,9 @@ def _say_what_is_no_number(name: str, X: Any, error: Exception) -> None:
 
 def _refuse_other_things(name: str, X: Any) -> None:
     """Refuse what is nothing like an array, and sequences of what is no sample."""
+    is_frame = hasattr(type(X), "dtypes") and type(X).__name__ != "LazyFrame"
+    if is_frame or (type(X) is np.ndarray and X.dtype.kind in "biuf"):
+        return
     refuse_masked(X)
     got, cure = type(X).__name__, _cure(X)
     if cure is None and _is_sequence(X):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from estimators import rows, small
 
-from sslearn._frames import columns_of, refuse_dates, refuse_values
+from sslearn._frames import dtypes_of, refuse_dates, refuse_values
 
 DAYS = [datetime.datetime(2020, 1, 1, 12) + datetime.timedelta(days=i) for i in range(24)]
 LIBRARIES = ["pandas", "polars", "pyarrow"]
@@ -59,7 +59,7 @@ def test_dates_are_refused_by_name_before_anything_is_converted(library, kind):
         "time": [day.time() for day in DAYS],
         "duration": [day - DAYS[0] for day in DAYS],
     }[kind]
-    expected = "Got dates or times in ['when', 'then'] instead; take numbers from dates"
+    expected = "Got dates or times in ['when', 'then'] instead; first take numbers from dates"
     message = _message_of(_frame(library, {**_numbers(), "when": values, "then": values}))
     assert expected in message
     assert "OneHotEncoder" not in message
@@ -104,21 +104,23 @@ class _Table:
 
 
 def test_tables_of_pyarrow_are_read_by_their_schema():
-    columns = columns_of(_Table())
-    assert columns == (["a", "when", "job"], ["double", "timestamp[us]", "string"])
+    dtypes = dtypes_of(_Table())
+    assert dtypes == ["double", "timestamp[us]", "string"]
     with pytest.raises(ValueError, match=r"dates or times in \['when'\] instead"):
-        refuse_dates("SimCLR", columns)
-    with pytest.raises(ValueError, match=r"Got text in \['job'\] instead; encode text"):
-        refuse_values("SimCLR", _Table(), columns, ValueError())
-    assert columns_of(np.zeros((4, 3))) is None
-    assert columns_of([[1.0]]) is None
+        refuse_dates("SimCLR", _Table(), dtypes)
+    with pytest.raises(ValueError, match=r"Got text in \['job'\] instead; first encode text"):
+        refuse_values("SimCLR", _Table(), dtypes, ValueError())
+    assert dtypes_of(np.zeros((4, 3))) is dtypes_of([[1.0]]) is None
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_text_and_objects_are_named(library):
     columns = {**_numbers(), "job": list("ab" * 12), "level": ["1", "2"] * 12, "list": [[1.0]] * 24}
     message = _message_of(_frame(library, columns))
-    assert "Got text in ['job'] and lists or other objects in ['list'] instead; encode" in message
+    assert (
+        "Got text in ['job'] and lists or other objects in ['list'] instead; first encode"
+        in message
+    )
     assert "OneHotEncoder(sparse_output=False)" in message
     assert "TfidfVectorizer" in message
     many = _frame(library, {f"c{i}": list("ab" * 12) for i in range(300)})

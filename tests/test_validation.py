@@ -686,8 +686,11 @@ def test_tensors_without_values():
     assert "on meta instead" in _message_of(TensorDataset(meta))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a prototype, it says
-        nested = torch.nested.nested_tensor([torch.zeros(3, 4), torch.zeros(2, 4)])
-    assert "Got a nested one" in _message_of(nested)
+        for layout in (torch.strided, torch.jagged):
+            nested = torch.nested.nested_tensor(
+                [torch.zeros(3, 4), torch.zeros(2, 4)], layout=layout
+            )
+            assert "Got a nested one" in _message_of(nested)
 
 
 def test_a_dataset_without_a_length():
