@@ -26,6 +26,7 @@ from ._settings import (
     PRECISIONS,
     Settings,
     check_trainer_params,
+    most_batches,
     resolve_batch_size,
     resolve_precision,
 )
@@ -33,7 +34,7 @@ from ._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from ._steps import History
 from ._tasks import FitTasks
 from ._training_data import TrainingData, measure
-from ._validation import check_order, resolve_device, too_few_rows, validate_rows
+from ._validation import check_labels, check_order, resolve_device, too_few_rows, validate_rows
 from .augment import default_augment
 from .augment._default import noise_of
 from .encoders import default_encoder
@@ -128,10 +129,14 @@ class BaseSSL(
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
             Table (n, features), series (n, channels, time), images (n, channels, height, width)
             or volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset
-            or loader are ``x`` or ``(x, ...)``; an IterableDataset or DataLoader is gone through
-            once to be counted and then once an epoch.
+            or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
+            views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
+            IterableDataset or DataLoader is gone through once to be counted and then once an
+            epoch; one without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
+            ``max_steps``, which also limit what is counted.
         y : Ignored
-            Never trained on. Handed to callbacks that ask for it.
+            Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
+            of X are held out by ``validation_fraction``.
 
         Returns
         -------
@@ -140,7 +145,7 @@ class BaseSSL(
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             When a parameter or X is not acceptable, or when the loss diverges. Nothing is left
             fitted then, an earlier fit included.
         MemoryError
@@ -182,6 +187,7 @@ class BaseSSL(
     @fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, y) -> History:
         """Fit, and return what happened on the way."""
+        check_labels(y)
         device = resolve_device(self.device)
         autocast = resolve_precision(self.precision, device)
         name = type(self).__name__
@@ -200,6 +206,8 @@ class BaseSSL(
             rows.view_as(self._sample_shape(rows.sample_shape))
             if isinstance(rows, Rows):
                 rows = rows.to(device)
+            else:
+                rows.limit = most_batches(self.trainer_params)
             trained_on, held_out = self._split(rows, split)
             statistics = measure(rows, held_out, name)
             if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
@@ -222,6 +230,7 @@ class BaseSSL(
             if objective.n_views:
                 data.drowned = statistics.drowned(standardize, noise_of(augment))
                 _warn_of_noise(data.drowned)
+            data.watch_views = getattr(self, "augment", None) is not None
             features = objective.features
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)

@@ -7,8 +7,9 @@ Nothing is copied or cast whole; a batch is what moves.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ _CHUNK_BYTES = 2**20
 # A sample of rows that is kept while an estimator is fitted: as many as say enough of all of
 # them, but of large images no more than fit here.
 _SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
+# Dtypes for which torch has few operations, and those that hold all their values.
+_CASTS = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
+_CASTS |= {getattr(torch, name): torch.float32 for name in dir(torch) if name[:7] == "float8_"}
+_STACKS: dict[type, Callable] = {torch.Tensor: torch.stack, np.ndarray: np.stack}
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
 
@@ -60,28 +65,114 @@ def _view(array: np.ndarray) -> torch.Tensor | None:
     return torch.from_numpy(array)
 
 
+def is_picture(x: Any) -> bool:
+    """Tell a PIL image by its face; NumPy would take it, with its channels last."""
+    return all(hasattr(x, name) for name in ("mode", "size", "convert"))
+
+
+def is_dense(x: torch.Tensor) -> bool:
+    """Tell whether a tensor has one value for each place of a shape."""
+    return x.layout == torch.strided and not (x.is_nested or x.is_quantized or x.is_meta)
+
+
+def plain_tensor(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of no subclass, of a dtype in which torch can compute.
+
+    Subclasses (of MONAI, of torchvision's v2 transforms) hook into every operation.
+    """
+    if type(x) is not torch.Tensor:
+        # Nested tensors and others that only wrap tensors can be nothing else.
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            x = x.as_subclass(torch.Tensor)
+    if x.requires_grad:
+        x = x.detach()
+    cast = _CASTS.get(x.dtype)
+    return x if cast is None else x.to(cast)
+
+
 def first_of(item: Any) -> Any:
     """Return x of an item ``x`` or ``(x, ...)``."""
-    return item[0] if isinstance(item, (tuple, list)) else item
+    if not isinstance(item, tuple | list):
+        return item
+    if not item:
+        raise TypeError(_no_item(f"an empty {type(item).__name__}"))
+    return item[0]
 
 
 def as_batch(x: Any) -> torch.Tensor:
-    """Make what a dataset or a loader gave a tensor."""
+    """Make what a dataset or a loader gave a tensor; never one sample of several arrays."""
     if isinstance(x, torch.Tensor):
-        if x.is_complex() or x.layout != torch.strided:
-            raise TypeError(_no_item(f"{x.layout} of {x.dtype}"))
-        return x.detach()
-    array = np.asarray(x)
+        x = plain_tensor(x)
+        if x.dtype.is_complex or not is_dense(x):
+            raise TypeError(_no_item(f"{x.layout} of {x.dtype} on {x.device}"))
+        return x
+    if type(x) is not np.ndarray:
+        _refuse_other_items(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # lists of lists of different lengths
+        raise TypeError(_no_item(f"a {type(x).__name__} of no one shape")) from error
     if array.dtype.kind not in "biuf":
         raise TypeError(_no_item(type(x).__name__))
     tensor = _view(array)
     return _to_native(array) if tensor is None else tensor
 
 
-def _no_item(got: str) -> str:
+def _refuse_other_items(x: Any) -> None:
+    """Refuse what NumPy would make an array of, though it is not the sample that is meant."""
+    if isinstance(x, tuple | list) and _holds_arrays(x):
+        raise TypeError(
+            "Items of a torch dataset or loader must be x or (x, ...), where x is one array or "
+            f"tensor. Got a {type(x).__name__} of {len(x)} for x instead; sslearn draws the views "
+            "of x itself, by the 'augment' parameter."
+        )
+    if is_picture(x):
+        cure = "convert it by np.asarray(image.convert('RGB')).transpose(2, 0, 1) or pil_to_tensor"
+        raise TypeError(_no_item("a PIL image", f"; {cure} of torchvision"))
+    refuse_masked(x)
+
+
+def stacked(items: Sequence[Any], sample_shape: tuple[int, ...] | None = None) -> torch.Tensor:
+    """Make a batch of items; `sample_shape` is that of the first one if None."""
+    xs = [first_of(item) for item in items]
+    kind = type(xs[0])
+    # All at once where all are alike, which is faster than one by one.
+    if kind in _STACKS and all(type(x) is kind for x in xs):
+        # What has another shape is told below.
+        with contextlib.suppress(RuntimeError, ValueError):
+            batch = as_batch(_STACKS[kind](xs))
+            if sample_shape is None or batch.shape[1:] == sample_shape:
+                return batch
+    rows = [as_batch(x) for x in xs]
+    expected = tuple(rows[0].shape) if sample_shape is None else sample_shape
+    for row in rows:
+        check_shape(row.shape, expected)
+    return torch.stack(rows)
+
+
+def refuse_masked(x: Any) -> None:
+    """Refuse a masked array, unless nothing is masked: its mask would be dropped."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(
+            f"X must not hold masked values. Got {np.ma.count_masked(x)} of them instead; fill "
+            "them in first, by X.filled(value), or by an imputer on X.filled(np.nan)."
+        )
+
+
+def _holds_arrays(x: Sequence[Any]) -> bool:
+    """Tell whether anything in nested lists is no plain number."""
+    return any(
+        _holds_arrays(part)
+        if isinstance(part, tuple | list)
+        else (hasattr(part, "shape") and not isinstance(part, np.generic)) or is_picture(part)
+        for part in x
+    )
+
+
+def _no_item(got: str, cure: str = "") -> str:
     return (
         "Items of a torch dataset or loader must be dense arrays or tensors x of real numbers, or "
-        f"tuples (x, ...) that begin with one. Got {got} instead."
+        f"tuples (x, ...) that begin with one. Got {got} instead{cure}."
     )
 
 
@@ -102,8 +193,8 @@ class Rows:
     ----------
     source : ndarray, Tensor or map-style Dataset
         Already validated.
-    sample_shape : tuple of int, optional
-        For a dataset, the shape of one item.
+    first : Tensor, optional
+        For a dataset, the x of its first item.
     """
 
     is_stream = False
@@ -111,7 +202,7 @@ class Rows:
     def __init__(
         self,
         source: np.ndarray | torch.Tensor | Dataset,
-        sample_shape: tuple[int, ...] | None = None,
+        first: torch.Tensor | None = None,
     ) -> None:
         self.source = source
         self.tensor: torch.Tensor | None = None
@@ -119,7 +210,8 @@ class Rows:
             self.tensor = source.detach()
         elif isinstance(source, np.ndarray):
             self.tensor = _view(source)
-        shape = source.shape[1:] if sample_shape is None else sample_shape  # type: ignore[union-attr]
+        shape = source.shape[1:] if first is None else first.shape  # type: ignore[union-attr]
+        self.dtype = str(getattr(source if first is None else first, "dtype"))  # noqa: B009
         self.sample_shape = tuple(int(size) for size in shape)
         self.item_shape = self.sample_shape
 
@@ -144,10 +236,7 @@ class Rows:
         numbers = index.tolist()
         fetch = getattr(self.source, "__getitems__", None)
         items = fetch(numbers) if fetch else [self.source[i] for i in numbers]
-        rows = [as_batch(first_of(item)) for item in items]
-        for row in rows:
-            check_shape(row.shape, self.item_shape)
-        return self._shaped(torch.stack(rows))
+        return self._shaped(stacked(items, self.item_shape))
 
     def slices(self, size: int) -> Iterator[torch.Tensor]:
         """Go through all rows in order, `size` at a time, without a copy where that is possible."""
@@ -207,10 +296,22 @@ class Stream:
             )
         # What has been begun is gone on with: a stream may be one that can be read once only.
         self._begun: tuple[Any, Iterator[Any]] | None = (first, items)
-        self.item_shape = self.sample_shape = tuple(as_batch(first_of(first)).shape[1:])
+        batch = as_batch(first_of(first))
+        self.dtype = str(batch.dtype)
+        self.item_shape = self.sample_shape = tuple(batch.shape[1:])
+        #: Batches of a pass, at most; None where only the stream itself ends it.
+        self.limit: int | None = None
         self.n_rows: int | None = None
         self.n_batches: int | None = None
         self.head: torch.Tensor | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is certain that a pass has an end."""
+        try:
+            return self.limit is not None or len(self.loader) >= 0
+        except TypeError:  # an iterable dataset, or a sampler without a length
+            return False
 
     def view_as(self, sample_shape: tuple[int, ...]) -> None:
         """Give rows in another shape from now on."""
@@ -223,14 +324,14 @@ class Stream:
         return iter(self.loader)
 
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
-        """Go through all rows; `size` is the loader's affair."""
+        """Go through all rows, up to :attr:`limit`; `size` is the loader's affair."""
         items = (
             self._begin()
             if self._begun is None
             else itertools.chain([self._begun[0]], self._begun[1])
         )
         self._begun = None
-        for item in items:
+        for item in itertools.islice(items, self.limit):
             batch = as_batch(first_of(item))
             check_shape(batch.shape[1:], self.item_shape)
             if len(batch):
@@ -260,9 +361,10 @@ class Stream:
                 yield batch
 
 
-def check_shape(shape: Sequence[int], expected: tuple[int, ...]) -> None:
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Refuse a sample of another shape than the first."""
-    if tuple(shape) != expected:
+    if shape != expected:
         raise ValueError(
-            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}."
+            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; pad "
+            "or crop all to one shape first."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ __all__ = [
     "PRECISIONS",
     "Settings",
     "check_trainer_params",
+    "most_batches",
     "resolve_batch_size",
     "resolve_max_epochs",
     "resolve_precision",
+    "train_limit",
 ]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -141,3 +144,28 @@ def check_trainer_params(params: dict | None, name: str) -> None:
                 f"{name} trains on one device. Got trainer_params={{{key!r}: {value!r}}}; choose "
                 "the device by device='cuda:<number>'."
             )
+
+
+def train_limit(params: dict | None) -> int | float | None:
+    """Return ``limit_train_batches`` if it is a number of batches or a share of them."""
+    limit = (params or {}).get("limit_train_batches")
+    return limit if isinstance(limit, int | float) and limit >= 0 else None
+
+
+def most_batches(params: dict | None) -> int | None:
+    """Return how many batches of an epoch a Trainer takes at most; None where X alone ends it.
+
+    More of a stream need not be seen, which may have no end.
+    """
+
+    def whole(key: str, default: int = -1) -> int:
+        value = (params or {}).get(key, default)
+        # A Trainer takes 3.0 for 3, and 1.0 for all.
+        is_whole = isinstance(value, Integral) or (isinstance(value, float) and value > 1)
+        return int(value) if is_whole else default
+
+    limits = [whole("limit_train_batches")]
+    limits.append(whole("max_steps") * whole("accumulate_grad_batches", 1))
+    # Of these 0 and False mean that nothing is limited.
+    limits += [whole(key) or -1 for key in ("overfit_batches", "fast_dev_run")]
+    return min((max(k, 1) for k in limits if k >= 0), default=None)

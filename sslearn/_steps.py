@@ -16,7 +16,7 @@ from ._data import Rows, Stream
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import NOTHING_MOVES, LearningRate, automatic_rate
-from ._settings import Settings
+from ._settings import Settings, train_limit
 from ._training_data import TrainingData
 
 __all__ = ["Diverged", "EpochListener", "History", "Interrupted", "Patience", "Steps"]
@@ -160,12 +160,19 @@ class Steps:
         return min(self.settings.batch_size, len(self.data))
 
     @property
-    def batches_per_epoch(self) -> int:
+    def batches_per_phase(self) -> int:
         rows = self.data.rows
-        per_phase = (
-            rows.n_batches if isinstance(rows, Stream) else len(self.data) // self.batch_size
-        )
-        return (per_phase or 0) * len(self.objective.phases)
+        found = rows.n_batches if isinstance(rows, Stream) else len(self.data) // self.batch_size
+        n_batches, limit = found or 0, train_limit(self.settings.trainer_params)
+        if limit is None or len(self.objective.phases) == 1:
+            return n_batches
+        # Here each phase is limited; a Trainer would leave out the later ones of an epoch.
+        is_share = isinstance(limit, float) and limit <= 1
+        return int(limit * n_batches) if is_share else min(n_batches, int(limit))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.batches_per_phase * len(self.objective.phases)
 
     def chunks(self, *, single: bool) -> Iterator[tuple[int, torch.Tensor]]:
         """Go through one epoch: (phase, rows of several batches), or one batch if `single`.
@@ -178,20 +185,22 @@ class Steps:
             self.listener.begin_epoch()
         for phase in range(len(self.objective.phases)):
             if isinstance(self.data.rows, Stream):
-                found = 0
+                found, counted = 0, self.data.rows.n_batches or 0
                 for batch in self.data.rows.batches():
                     if self.finished:
                         return
+                    if found == self.batches_per_phase < counted:
+                        break
                     found += 1
                     yield phase, batch
-                if found != self.data.rows.n_batches:
+                if found != min(counted, self.batches_per_phase):
                     raise ValueError(
-                        f"The stream X gave {self.data.rows.n_batches} batches in its first pass "
+                        f"The stream X gave {counted} batches in its first pass "
                         f"and {found} in a later one. {self.settings.name} goes through X several "
                         "times and needs the same number each time."
                     )
                 continue
-            batches = self._index_batches(self.data.rows)
+            batches = self._index_batches(self.data.rows)[: self.batches_per_phase]
             start = 0
             while start < len(batches) and not self.finished:
                 size = 1 if single else self._chunk

@@ -21,7 +21,7 @@ from ._isolation import StopOnInterrupt
 from ._malloc import keep_freed_memory
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
-from ._settings import Settings
+from ._settings import Settings, train_limit
 from ._steps import EpochListener, History, Interrupted, Steps
 from ._training_data import TrainingData
 
@@ -153,7 +153,10 @@ def train(
         fast = not settings.trainer_params and settings.autocast != torch.float16
         module = (_FastModule if fast else _StandardModule)(objective, steps)
         loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
-        trainer = lightning.Trainer(**_trainer_params(settings, data.device))
+        params = _trainer_params(settings, data.device)
+        if len(objective.phases) > 1 and train_limit(params) is not None:
+            del params["limit_train_batches"]  # limits each phase: see Steps
+        trainer = lightning.Trainer(**params)
         try:
             trainer.fit(module, train_dataloaders=loader)
             steps.history.interrupted = stop.requested

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +18,10 @@ __all__ = ["TrainingData", "measure"]
 
 # Rows by which networks are made that depend on the data: the quantiles of columns, say.
 _LOOKED_AT = 4096
+# A stream of which so many rows, or for so many seconds, have been counted may have no end.
+_MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
+# Of fewer rows than this all may happen to have two equal views.
+_ENOUGH_ROWS = 8
 
 
 def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
@@ -26,7 +32,7 @@ def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> St
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
-        for batch in rows.slices():
+        for batch in _may_have_no_end(rows):
             check_finite(batch, name)
             statistics.update(batch)
             sizes.append(len(batch))
@@ -50,6 +56,23 @@ def measure(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> St
     return statistics
 
 
+def _may_have_no_end(stream: Stream) -> Iterator[torch.Tensor]:
+    """Go through a stream that is counted, and say so once when that takes suspiciously long."""
+    begun, n_rows, quiet = time.monotonic(), 0, stream.ends
+    for batch in stream.slices():
+        n_rows += len(batch)
+        seconds = time.monotonic() - begun
+        if not quiet and (n_rows > _MANY_ROWS or seconds > _MANY_SECONDS):
+            quiet = True
+            warnings.warn(
+                f"X is gone through once before training, to be counted: {n_rows} rows in "
+                f"{seconds:.0f} s so far. If it has no end, interrupt, and set "
+                'trainer_params={"limit_train_batches": n}, an int, or "max_steps".',
+                stacklevel=2,
+            )
+        yield batch
+
+
 def _checked(views: Any, x: torch.Tensor) -> torch.Tensor:
     """Return the views of `x`; images may have become smaller, a table may not."""
     if not isinstance(views, torch.Tensor):
@@ -63,6 +86,19 @@ def _checked(views: Any, x: torch.Tensor) -> torch.Tensor:
         f"The 'augment' parameter must return a tensor with the {kept} that it is given, shape "
         f"{tuple(x.shape)}. Got {got} instead."
     )
+
+
+def _warn_of_equal_views(views: tuple[torch.Tensor, ...]) -> None:
+    first = views[0]
+    if len(views) < 2 or len(first) < _ENOUGH_ROWS or first.amin() == first.amax():
+        return
+    if all(torch.equal(first, view) for view in views[1:]):
+        warnings.warn(
+            "The 'augment' parameter gave equal views of all rows in the first batch, so that "
+            "training teaches no invariance. It changes nothing, or draws once for the whole "
+            "batch; draw for each row of x, as those of sslearn.augment do.",
+            stacklevel=2,
+        )
 
 
 class TrainingData:
@@ -112,6 +148,8 @@ class TrainingData:
         self.extremes = extremes
         #: What the noise of the views drowns, in words.
         self.drowned: str | None = None
+        #: Whether views that are equal are told: `augment` is the caller's.
+        self.watch_views = False
         self._looked_at: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -145,6 +183,9 @@ class TrainingData:
                     unit = _checked(self.augment(unit, generator), unit)
                 unit = self.standardize.normalize(unit).contiguous()
             views = unit.chunk(self.n_views)
+            if self.watch_views:
+                self.watch_views = False  # the first batch says it, and a look waits for the device
+                _warn_of_equal_views(views)
         return Batch(lambda: self.clean(raw), index, views, generator)
 
     def _autocast_off(self):

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from ._data import Rows, Stream, as_batch, first_of
+from ._axes import warn_of_other_axes
+from ._data import (
+    Rows,
+    Stream,
+    as_batch,
+    check_shape,
+    first_of,
+    is_dense,
+    is_picture,
+    plain_tensor,
+    refuse_masked,
+    stacked,
+)
+from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
 from ._sklearn import check_feature_names
 
-__all__ = ["check_order", "resolve_device", "too_few_rows", "validate_rows"]
+__all__ = ["check_labels", "check_order", "resolve_device", "too_few_rows", "validate_rows"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -52,26 +67,10 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
     elif isinstance(X, torch.Tensor):
         rows = Rows(_validate_tensor(estimator, X))
     else:
-        _refuse_lists_of_items(estimator, X)
+        _refuse_other_things(_name(estimator), X)
         if not reset:
             _refuse_another_shape(estimator, X)
-        try:
-            array = validate_data(
-                estimator,
-                X,
-                reset=reset,
-                dtype="numeric",
-                order=None,
-                copy=False,
-                ensure_all_finite=False,
-                allow_nd=True,
-                ensure_min_samples=minimum,
-            )
-            if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
-                array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            _say_what_is_no_number(estimator, X, error)
-            raise
+        array = _validate_array(estimator, X, reset=reset, minimum=minimum)
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
         rows = Rows(array)
     if len(rows.sample_shape) > 4:
@@ -88,7 +87,12 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
     if isinstance(rows, Rows) and len(rows) < minimum:
         raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
     if reset:
-        _warn_of_other_axes(rows.sample_shape, str(getattr(X, "dtype", "")).endswith("uint8"))
+        warn_of_other_axes(
+            rows.sample_shape,
+            rows.dtype,
+            method="permute" if isinstance(X, torch.Tensor) else "transpose",
+            items=isinstance(X, DataLoader | Dataset),
+        )
     if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
         if reset:
@@ -106,6 +110,13 @@ def too_few_rows(estimator, n: int, sample_shape: tuple[int, ...], minimum: int 
         f"Found array with {n} sample(s) (shape={(n, *sample_shape)}) while a minimum of "
         f"{minimum} is required by {_name(estimator)}."
     )
+
+
+# What makes of PIL images what images are here.
+_CURE_OF_PICTURES = (
+    "make an array (n, channels, height, width) of the images first, of each by "
+    "np.asarray(image.convert('RGB')).transpose(2, 0, 1)"
+)
 
 
 def _name(estimator) -> str:
@@ -145,15 +156,45 @@ def _check_numeric(estimator, dtype, numeric: bool) -> None:
         )
 
 
+def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
+    name, dtypes = _name(estimator), dtypes_of(X)
+    check = partial(validate_data, estimator, X, reset=reset)
+    if dtypes is not None:
+        # What scikit-learn has to say of names and their number comes before what they hold.
+        try:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            refuse_repeated_names(X, error)
+            raise
+        refuse_dates(name, X, dtypes)
+        check = partial(check_array, X, estimator=estimator, input_name="X")
+    try:
+        array = check(
+            dtype="numeric",
+            order=None,
+            copy=False,
+            ensure_all_finite=False,
+            allow_nd=True,
+            ensure_min_samples=minimum,
+        )
+        if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        if dtypes is not None:
+            refuse_values(name, X, dtypes, error)
+        _say_what_is_no_number(name, X, error)
+        raise
+    return array
+
+
 def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
-    if X.layout != torch.strided or X.is_quantized:
+    X = plain_tensor(X)
+    if not is_dense(X):
         raise TypeError(
-            f"{_name(estimator)} needs a dense tensor. Got layout {X.layout}, dtype {X.dtype} "
-            "instead."
+            f"{_name(estimator)} needs a dense tensor. Got {'a nested one, ' * X.is_nested}"
+            f"layout {X.layout}, dtype {X.dtype}, on {X.device} instead."
         )
     _check_numeric(estimator, X.dtype, not X.dtype.is_complex)
-    if X.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        X = X.to(torch.int64)  # torch has few operations on these
     if X.ndim < 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array instead: a tensor of shape {tuple(X.shape)}. "
@@ -169,20 +210,34 @@ def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | S
     if isinstance(X, DataLoader):
         rows = Stream(X, drop_short=False, keep_generator=not reset, minimum=minimum)
     elif isinstance(X, IterableDataset):
-        loader = DataLoader(X, batch_size=batch_size)
+        loader = DataLoader(X, batch_size=batch_size, collate_fn=stacked)
         rows = Stream(loader, drop_short=True, keep_generator=not reset, minimum=minimum)
+    elif not hasattr(X, "__len__"):
+        raise TypeError(
+            f"A torch Dataset must have __len__, or be an IterableDataset. Got {type(X).__name__} "
+            "without it instead."
+        )
     else:
         n = len(X)
         if n == 0:
             raise ValueError(too_few_rows(estimator, 0, (), minimum))
-        rows = Rows(X, tuple(as_batch(first_of(X[0])).shape))
+        rows = Rows(X, as_batch(first_of(X[0])))
     if rows.sample_shape == ():
         raise ValueError(
             f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
-            "numbers from the torch dataset or loader; a DataLoader with batch_size=None gives "
-            "samples instead of batches."
+            "numbers from the torch dataset or loader (of a tuple or list the first entry is "
+            "taken); a DataLoader with batch_size=None gives samples instead of batches."
         )
     return rows
+
+
+def check_labels(y: Any) -> None:
+    """Refuse data to validate on, which others take as a second argument."""
+    if isinstance(y, DataLoader | Dataset):
+        raise TypeError(
+            "The 'y' parameter must be None, or labels for callbacks. Got a torch "
+            f"{type(y).__name__} instead; rows of X are held out by validation_fraction."
+        )
 
 
 def check_order(X: Any) -> None:
@@ -202,65 +257,102 @@ def check_order(X: Any) -> None:
         )
 
 
-def _say_what_is_no_number(estimator, X: Any, error: Exception) -> None:
-    """Say it in the terms of whoever calls: by the columns of a data frame, and with the cure."""
-    name = _name(estimator)
-    one_hot = "OneHotEncoder(sparse_output=False)"
+def _say_what_is_no_number(name: str, X: Any, error: Exception) -> None:
+    """Say it in the terms of whoever calls, and with the cure."""
     if "Sparse data was passed" in str(error):
         raise TypeError(
             f"Sparse data was passed, but {name} needs dense rows: X.toarray(), or in a pipeline "
-            f"ColumnTransformer(..., sparse_threshold=0) or {one_hot}."
+            "FunctionTransformer(lambda A: A.toarray()), ColumnTransformer(..., "
+            "sparse_threshold=0) or OneHotEncoder(sparse_output=False)."
         ) from error
-    if "bytes/strings" in str(error):
+    if "bytes/strings" in str(error) or "could not convert string" in str(error):
         raise ValueError(
             f"{name} needs real numbers (bool, integer or float). Got strings instead."
         ) from error
-    if hasattr(X, "columns"):
-        columns = [column for column in X.columns if not _holds_numbers(X[column])]
-        if columns:
-            raise ValueError(
-                f"{name} needs columns of numbers. Got text, dates or the like in {columns}: make "
-                f"numbers of them first, say by a ColumnTransformer with {one_hot}."
-            ) from error
-
-
-def _holds_numbers(column: Any) -> bool:
-    values = np.asarray(column)
-    if values.dtype.kind in "mM":
-        return False
-    try:
-        values.astype(np.float64)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _warn_of_other_axes(shape: tuple[int, ...], is_bytes: bool) -> None:
-    """Say so when the axes look like another kind's; they would be learned from badly."""
-    if len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= 8:
-        read = f"{shape[0]} channels of {shape[1]} x {shape[2]} pixels"
-        cure = "If channels come last, pass X.transpose(0, 3, 1, 2)."
-    elif len(shape) == 2 and shape[0] >= 8 * shape[1]:
-        read = f"series of {shape[0]} channels and {shape[1]} steps"
-        cure = "If time comes first, pass X.transpose(0, 2, 1)."
-    elif len(shape) == 2 and is_bytes and min(shape) >= 8:
-        read = f"series of {shape[0]} channels and {shape[1]} steps"
-        cure = "If they are grey images, pass X[:, None]."
-    else:
-        return
-    warnings.warn(f"X has rows of shape {shape}, read as {read}. {cure}", stacklevel=2)
-
-
-def _refuse_lists_of_items(estimator, X: Any) -> None:
-    """Cross-validation makes a list of items of a torch dataset; say so in one sentence."""
-    if not (isinstance(X, list) and X):
-        return
-    item = X[0]
-    if isinstance(item, torch.Tensor) or (
-        isinstance(item, tuple) and item and isinstance(item[0], torch.Tensor | np.ndarray)
-    ):
+    if "setting an array element" in str(error):
+        samples = list(X)
+        try:
+            for sample in samples:
+                check_shape(np.shape(sample), np.shape(samples[0]))
+        except ValueError as of_shapes:  # also that of a sample that has none
+            if "All samples" in str(of_shapes):
+                raise of_shapes from error
+            return
         raise TypeError(
-            f"{_name(estimator)} got a list of {type(item).__name__} items, which is what "
-            "cross-validation makes of a torch dataset. Cross-validate an array (of rows, or of "
-            "paths that an earlier step loads), or fit on a torch.utils.data.Subset."
+            f"{name} needs one array. Got an array of {len(samples)} objects instead, each of "
+            f"shape {np.shape(samples[0])}: pass np.stack(X)."
+        ) from error
+
+
+def _refuse_other_things(name: str, X: Any) -> None:
+    """Refuse what is nothing like an array, and sequences of what is no sample."""
+    is_frame = hasattr(type(X), "dtypes") and type(X).__name__ != "LazyFrame"
+    if is_frame or (type(X) is np.ndarray and X.dtype.kind in "biuf"):
+        return
+    refuse_masked(X)
+    got, cure = type(X).__name__, _cure(X)
+    if cure is None and _is_sequence(X):
+        try:
+            sample = X[0]
+        except Exception:  # empty, or not asked for by number; scikit-learn has a say in it
+            return
+        if isinstance(sample, np.ma.MaskedArray):
+            for part in X:
+                refuse_masked(part)
+        got, cure = f"{got} of {type(sample).__name__}", _cure_of_samples(X, sample)
+    if cure is not None:
+        raise TypeError(
+            f"{name} takes arrays, data frames, tensors, and torch Datasets or DataLoaders. Got "
+            f"{got} instead{cure and '; '}{cure}."
         )
+
+
+def _is_sequence(X: Any) -> bool:
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and X.dtype.kind in "OUS"
+    return not hasattr(X, "shape") and hasattr(X, "__getitem__")
+
+
+def _cure(X: Any) -> str | None:
+    """Say what to do where X is nothing like an array; None where it is."""
+    if isinstance(X, str | bytes | os.PathLike):
+        return "load the file first, or let a torch Dataset do it"
+    if is_picture(X):
+        return _CURE_OF_PICTURES
+    if callable(getattr(X, "train_dataloader", None)):
+        return "pass its train_dataloader()"
+    if type(X).__name__ == "LazyFrame":
+        return "pass X.collect()"
+    if isinstance(X, Mapping):
+        return "pass one of its values, or a data frame of columns"
+    if isinstance(X, set | frozenset):
+        return "a set has no order"
+    if hasattr(X, "__next__"):
+        return "pass np.stack(list(X)), or an IterableDataset"
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        return "pass numpy.lib.recfunctions.structured_to_unstructured(X)"
+    is_array = any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__"))
+    is_array |= isinstance(X, memoryview)
+    return None if is_array and not isinstance(X, type) else ""
+
+
+def _cure_of_samples(X: Any, sample: Any) -> str | None:
+    """Say what to do with a sequence that begins with something that is no sample."""
+    if isinstance(sample, str | bytes | os.PathLike):
+        return "load the files first, or let a torch Dataset do it; texts need a TfidfVectorizer"
+    if is_picture(sample):
+        return _CURE_OF_PICTURES
+    if isinstance(sample, Mapping):
+        return "take one array from each, or make a data frame of them"
+    x = sample[0] if isinstance(sample, tuple) and sample else None
+    if isinstance(X, tuple) and (
+        isinstance(sample, torch.Tensor) or (isinstance(sample, np.ndarray) and sample.ndim > 1)
+    ):
+        return "pass one of them, or all in one by np.stack or torch.stack if they are samples"
+    if isinstance(sample, torch.Tensor) or isinstance(x, torch.Tensor | np.ndarray):
+        return (
+            "that is what cross-validation makes of a torch dataset: cross-validate an array (of "
+            "samples, or of paths that an earlier step loads), or fit on a torch.utils.data.Subset "
+            "or on torch.stack(X)"
+        )
+    return None

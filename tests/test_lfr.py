@@ -1,18 +1,21 @@
 """What is LFR's own: projectors that rest, a choice of them, and phases."""
 
+import itertools
+
 import lightning.pytorch as lightning
 import numpy as np
 import pytest
 import torch
 from estimators import SHAPES, rows, small
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import sslearn._row_cache
 from sslearn import LFR
 from sslearn._dpp import most_diverse
 from sslearn._losses import batchwise_barlow
 from sslearn._projectors import RandomProjector, calibrate
+from sslearn._steps import Steps
 
 
 class Kept(LFR):
@@ -426,3 +429,32 @@ def test_own_projectors_are_not_calibrated():
 def test_bad_input(params, message):
     with pytest.raises((ValueError, TypeError), match=message):
         _lfr(LFR, **params).fit(rows("table"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_phase"), [(3, 3), (1, 1), (0.5, 3), (2.0, 2), (1.0, 6), (100, 6)]
+)
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_a_limit_of_batches_is_one_of_each_phase(monkeypatch, limit, per_phase, as_stream):
+    # Of an epoch, the first phase would take them all: an encoder that never learns.
+    phases = []
+    enter = Steps.enter_phase
+    monkeypatch.setattr(
+        Steps, "enter_phase", lambda self, phase: (phases.append(phase), enter(self, phase))
+    )
+    X = rows("table", n=96)
+    if as_stream:
+        X = DataLoader(X, batch_size=16)
+    small("LFR", trainer_params={"limit_train_batches": limit}).fit(X)
+    assert phases == 2 * ([0] * per_phase + [1] * per_phase)
+
+
+def test_both_phases_learn_from_a_stream_without_end():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return itertools.cycle(rows("table", n=96))
+
+    fitted = small("LFR", trainer_params={"limit_train_batches": 3}).fit(Endless())
+    untrained = small("LFR", trainer_params={"limit_train_batches": 3}, learning_rate=1e-12)
+    X = rows("table", n=96)
+    assert np.abs(fitted.transform(X) - untrained.fit(Endless()).transform(X)).max() > 1e-3

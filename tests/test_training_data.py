@@ -1,6 +1,9 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from estimators import rows, small
 
 from sslearn._data import Rows
 from sslearn._standardize import Statistics
@@ -59,3 +62,52 @@ def test_statistics_are_those_of_the_rows_trained_on():
     X[8, 1] = np.nan  # a held-out row is looked at too
     with pytest.raises(ValueError, match="NaN"):
         measure(Rows(X), held_out, "SimCLR")
+
+
+def _of_batch(x, generator):
+    """One draw for the whole batch, and so for both views."""
+    return x * torch.rand((), generator=generator)
+
+
+def _as_it_is(x, generator):
+    return x
+
+
+EQUAL = "'augment' parameter gave equal views of all rows in the first batch.*no invariance"
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "BYOL", "MoCo", "VICReg"])
+@pytest.mark.parametrize("augment", [_as_it_is, _of_batch])
+def test_equal_views_are_told_once_a_fit(method, augment):
+    for kind in ("table", "image"):
+        with pytest.warns(UserWarning, match=EQUAL) as caught:
+            small(method, augment=augment, max_epochs=3).fit(rows(kind))
+        assert len(caught) == 1
+
+
+def test_views_that_may_be_equal():
+    # Warnings are errors here. One view is no pair of views.
+    small("CPC", augment=_as_it_is).fit(rows("series"))
+    # Constant samples have equal views whatever is drawn, and so may a handful have.
+    small("SimCLR", augment=_of_batch).fit(np.ones((24, 6), np.float32))
+    small("SimCLR", augment=_as_it_is).fit(rows("table", n=4))
+    # Our own views are random, and need no look.
+    small("SimCLR").fit(np.ones((2, 6), np.float32))
+    calls = []
+
+    def half(x, generator):
+        calls.append(len(x))
+        return torch.where(torch.rand(len(x), 1, generator=generator) < 0.5, x, -x)
+
+    small("SimCLR", augment=half).fit(rows("table"))
+    assert calls == [32, 32]  # the look draws nothing
+
+
+def test_only_the_first_batch_is_looked_at():
+    data = _training_data(np.random.default_rng(0).normal(size=(10, 3)), augment=_as_it_is)
+    data.watch_views = True
+    with pytest.warns(UserWarning, match=EQUAL):
+        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())

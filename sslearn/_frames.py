@@ -1,0 +1,119 @@
+"""The columns of data frames, of pandas, polars and pyarrow alike, by what these share."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+__all__ = ["dtypes_of", "refuse_dates", "refuse_repeated_names", "refuse_values"]
+
+# How the names of dtypes begin that are no numbers but would be converted to some: pandas'
+# datetime64[ns], timedelta64[ns] and period[D], polars' Datetime, Date, Time and Duration,
+# pyarrow's timestamp[us], date32[day], time64[us], duration[us] and month_day_nano_interval.
+_DATES = ("date", "time", "period", "duration", "month_")
+# What a column may hold instead of numbers, and what to do about it.
+_CURES = {
+    "text": (
+        "encode text, say by TfidfVectorizer or by a ColumnTransformer with "
+        "OneHotEncoder(sparse_output=False)"
+    ),
+    "dates or times": "take numbers from dates, say the year or the seconds since one",
+    "lists or other objects": "spread lists over columns",
+}
+# Names that are printed.
+_MOST_NAMES = 10
+
+
+def dtypes_of(X: Any) -> list | None:
+    """Return the dtypes of the columns of a data frame; None if X is none."""
+    dtypes = getattr(X, "dtypes", None)  # pandas, polars
+    if dtypes is None or not hasattr(X, "columns"):  # pyarrow
+        dtypes = getattr(getattr(X, "schema", None), "types", None)
+    return None if dtypes is None else list(dtypes)
+
+
+def _names_of(X: Any) -> list:
+    return list(X.columns if hasattr(X, "dtypes") else X.schema.names)
+
+
+def refuse_repeated_names(X: Any, error: Exception) -> None:
+    """Say why scikit-learn could not compare names of columns, if they are given twice."""
+    repeated = [column for column, n in Counter(_names_of(X)).items() if n > 1]
+    if repeated:
+        raise ValueError(
+            f"The columns of X must have different names. Got {_listed(repeated)} more than once "
+            "instead."
+        ) from error
+
+
+def refuse_dates(name: str, X: Any, dtypes: list) -> None:
+    """Refuse dates and times by their dtype: some would be converted, in whatever their unit."""
+    if any(map(_is_date, set(dtypes))):
+        each = zip(_names_of(X), dtypes, strict=True)
+        dates = [column for column, dtype in each if _is_date(dtype)]
+        raise ValueError(_message(name, {"dates or times": dates}))
+
+
+def _is_date(dtype: Any) -> bool:
+    return str(dtype).lower().startswith(_DATES)
+
+
+def refuse_values(name: str, X: Any, dtypes: list, error: Exception) -> None:
+    """Refuse columns that could not be converted, as `error` says, by their names."""
+    if not dtypes:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
+            f"{name}."
+        ) from error
+    if all(str(dtype).startswith("Sparse") for dtype in dtypes):
+        raise TypeError(
+            f"Sparse data was passed, but {name} needs dense rows: X.sparse.to_dense()."
+        ) from error
+    found: dict[str, list] = {}
+    for i, column in enumerate(_names_of(X)):
+        kind = _kind(_column(X, i))
+        if kind is not None:
+            found.setdefault(kind, []).append(column)
+    if found:
+        raise ValueError(_message(name, found)) from error
+
+
+def _message(name: str, found: dict[str, list]) -> str:
+    got = " and ".join(f"{kind} in {_listed(names)}" for kind, names in found.items())
+    cure = ", and ".join(_CURES[kind] for kind in found)
+    return f"{name} needs columns of numbers. Got {got} instead; first {cure}."
+
+
+def _listed(names: list) -> str:
+    more = len(names) - _MOST_NAMES
+    return f"{names[:_MOST_NAMES]}" + (f" and {more} more" if more > 0 else "")
+
+
+def _column(X: Any, i: int) -> Any:
+    if hasattr(X, "iloc"):
+        return X.iloc[:, i]
+    return X.column(i) if hasattr(X, "column") else X[:, i]
+
+
+def _kind(column: Any) -> str | None:
+    """Return what a column holds instead of numbers: a key of `_CURES`."""
+    values = np.asarray(column)
+    if values.ndim == 1 and values.dtype.kind in "biufc":
+        return None
+    if values.dtype.kind in "mM":
+        return "dates or times"
+    if values.ndim == 1:
+        try:
+            values.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+        else:
+            return None
+    dates = datetime.date, datetime.time, datetime.timedelta
+    known = next((value for value in values if isinstance(value, (str, bytes, *dates))), None)
+    if isinstance(known, str | bytes):
+        return "text"
+    return "lists or other objects" if known is None else "dates or times"
