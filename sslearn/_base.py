@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import OrderedDict
@@ -16,7 +17,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import Features, Reshape, build_features, build_module, check_call, copy_module
+from ._build import (
+    Features,
+    Reshape,
+    build_features,
+    build_module,
+    check_call,
+    clonable,
+    copy_module,
+)
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
@@ -288,6 +297,13 @@ class BaseSSL(
         """
         features = self.transform(X)
         return effective_rank(features[:: math.ceil(len(features) / _RANK_ROWS)])
+
+    def __sklearn_clone__(self):
+        # scikit-learn copies modules by copy.deepcopy, which some of them refuse.
+        stand_in = copy.copy(self)
+        for name, value in self.get_params(deep=False).items():
+            setattr(stand_in, name, clonable(value))
+        return super(BaseSSL, stand_in).__sklearn_clone__()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")

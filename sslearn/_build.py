@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer
+from torch.overrides import TorchFunctionMode
 
 from ._objective import mark_frozen
 
@@ -19,6 +20,7 @@ __all__ = [
     "build_features",
     "build_module",
     "check_call",
+    "clonable",
     "copy_module",
     "probe",
 ]
@@ -63,14 +65,53 @@ class Reshape(nn.Module):
 
 def copy_module(module: nn.Module) -> nn.Module:
     """Copy deeply, so that the caller's object is never trained."""
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError:
-        # Non-leaf tensors (the old weight_norm keeps one) refuse deepcopy, not serialisation.
-        buffer = io.BytesIO()
-        torch.save(module, buffer)
-        buffer.seek(0)
-        return torch.load(buffer, weights_only=False)
+    # Without gradients, or the parameters of a scripted module would be results of a copy and not
+    # leaves, which optimizers refuse; then they forget whether they are trained.
+    with torch.no_grad(), _AnyTensorCopies():
+        copied = copy.deepcopy(module)
+    for own, given in zip(copied.parameters(), module.parameters(), strict=True):
+        own.requires_grad = given.requires_grad
+    return copied
+
+
+class _AnyTensorCopies(TorchFunctionMode):
+    """While entered, tensors that refuse ``copy.deepcopy`` are copied too; thread-local.
+
+    Those are results of a computation, which the old ``weight_norm`` keeps, and modules that
+    remember their activations; and the buffers of lazy layers that have seen no batch.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not torch.Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        if id(tensor) not in memo:
+            if isinstance(tensor, UninitializedBuffer):
+                make: Any = type(tensor)
+                memo[id(tensor)] = make(tensor.requires_grad, tensor.device, tensor.dtype)
+            elif tensor.is_leaf:
+                memo[id(tensor)] = func(tensor, memo)
+            else:
+                memo[id(tensor)] = tensor.detach().clone()
+        return memo[id(tensor)]
+
+
+def clonable(parameter: Any) -> Any:
+    """Return a parameter in which ``sklearn.base.clone`` copies modules by :func:`copy_module`."""
+    if type(parameter) in (list, tuple):
+        return type(parameter)(map(clonable, parameter))
+    plain = isinstance(parameter, nn.Module) and not hasattr(parameter, "get_params")
+    return _Clonable(parameter) if plain else parameter
+
+
+class _Clonable:
+    """A module as scikit-learn's clone sees it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __sklearn_clone__(self) -> nn.Module:
+        return copy_module(self.module)
 
 
 def check_call(function: Callable, name: str, *arguments: str) -> None:

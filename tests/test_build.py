@@ -11,17 +11,70 @@ from sslearn._build import build_features, build_module, copy_module
 from sslearn._heads import make_head, mlp_head
 
 
-def test_copy_of_a_module_that_refuses_deepcopy():
+class Remembers(nn.Linear):
+    """Keeps what it saw last, as Grad-CAM does."""
+
+    def forward(self, x):
+        self.seen = [super().forward(x)]
+        self.last = self.seen[0]
+        return self.last
+
+
+def _weight_normed():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and still in people's code
-        module = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(3, 2)))
-        module(torch.ones(1, 3))
-        with pytest.raises(RuntimeError):
-            copy.deepcopy(module)
+        return nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(3, 2)))
+
+
+@pytest.mark.parametrize("make", [_weight_normed, lambda: Remembers(3, 2)])
+def test_modules_that_keep_results_refuse_deepcopy_and_are_copied(make):
+    module = make()
+    module(torch.ones(1, 3))
+    with pytest.raises(RuntimeError, match="deepcopy protocol"):
+        copy.deepcopy(module)
     copied = copy_module(module)
     assert copied is not module
     assert torch.equal(copied(torch.ones(1, 3)), module(torch.ones(1, 3)))
-    assert all(a is not b for a, b in zip(copied.parameters(), module.parameters(), strict=True))
+    for a, b in zip(copied.parameters(), module.parameters(), strict=True):
+        assert a is not b
+        assert a.requires_grad
+    with pytest.raises(RuntimeError, match="deepcopy protocol"):  # the mode has ended
+        copy.deepcopy(module)
+
+
+def test_what_is_remembered_twice_is_copied_once():
+    module = Remembers(3, 2)
+    module(torch.ones(1, 3))
+    copied = copy_module(module)
+    assert copied.last is copied.seen[0]
+    assert torch.equal(copied.last, module.last)
+    assert not copied.last.requires_grad
+
+
+def test_lazy_layers_are_copied_before_they_have_seen_anything():
+    lazy = nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d(), nn.Flatten())
+    copied = copy_module(lazy)
+    assert copied(torch.zeros(5, 2, 10)).shape == (5, 32)
+    assert isinstance(lazy[0].weight, nn.UninitializedParameter)
+    for given in (lazy, lambda shape: lazy):
+        fitted = small("SimCLR", encoder=given).fit(rows("series"))
+        assert fitted.transform(rows("series")).shape == (24, 72)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("name", ["SimCLR", "BYOL"])
+def test_scripted_modules_are_trained(name):
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)))
+    dict(scripted.named_parameters())["1.bias"].requires_grad_(False)
+    before = {key: value.clone() for key, value in scripted.state_dict().items()}
+    copied = copy_module(scripted)
+    assert all(p.is_leaf for p in copied.parameters())
+    assert [p.requires_grad for p in copied.parameters()] == [True, True, True, False]
+    fitted = small(name, encoder=scripted).fit(rows("table"))
+    found = fitted.encoder_.get_submodule("features").module.state_dict()
+    assert not torch.equal(found["0.weight"], before["0.weight"])
+    assert torch.equal(found["1.bias"], before["1.bias"])
+    assert all(torch.equal(value, before[key]) for key, value in scripted.state_dict().items())
 
 
 def test_a_module_is_not_taken_for_a_callable():
