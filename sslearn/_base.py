@@ -50,11 +50,13 @@ __all__ = ["BaseSSL"]
 
 # The paper's number: more rows change the rank little, and the time of an SVD a lot.
 _RANK_ROWS = 25_600
-# What the callables among the parameters are called with; those that make modules aside.
+# What the callables among the parameters are called with, and the value that they must return;
+# those that make modules aside.
 _CALLED_WITH = {
-    "augment": ("x", "generator"),
-    "lr_schedule": ("step", "n_steps"),
-    "optimizer": ("parameter_groups",),
+    "augment": (("x", "generator"), "the views of x, a tensor"),
+    "loss": (("predictions", "targets"), "a scalar tensor"),
+    "lr_schedule": (("step", "n_steps"), "the factor on the learning rate, a number"),
+    "optimizer": (("parameter_groups",), None),  # which a class makes
 }
 
 
@@ -334,10 +336,10 @@ class BaseSSL(
                 "width is its own affair: leave one of them None."
             )
         check_trainer_params(self.trainer_params, type(self).__name__)
-        for name, arguments in _CALLED_WITH.items():
+        for name, (arguments, value) in _CALLED_WITH.items():
             given = getattr(self, name, None)
             if callable(given):
-                check_call(given, name, *arguments)
+                check_call(given, name, *arguments, value=value)
 
     def _split(self, rows: Rows | Stream, seed: int):
         """Return the numbers of the rows trained on (None: all) and of those held out."""

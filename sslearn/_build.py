@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "Reshape",
     "build_features",
     "build_module",
+    "call",
     "check_call",
     "clonable",
     "copy_module",
@@ -114,39 +116,83 @@ class _Clonable:
         return copy_module(self.module)
 
 
-def check_call(function: Callable, name: str, *arguments: str) -> None:
+def check_call(function: Callable, name: str, *arguments: str, value: str | None = None) -> None:
     """Refuse a callable that cannot take the arguments so called, before it is called with them.
 
-    Python's own error would name neither the parameter nor what is passed to it.
+    Python's own error would name neither the parameter nor what is passed to it. Where a `value`
+    is to be returned, a class is refused too: it would return an object of itself.
     """
-    takes = function.forward if isinstance(function, nn.Module) else function
+    called = f"The '{name}' parameter is called as {name}({', '.join(arguments)})"
+    signature = _signature(function.forward if isinstance(function, nn.Module) else function)
+    if signature is not None:
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise TypeError(
+                f"{called}. Got {_named(function)}, which takes {signature}."
+            ) from error
+    made = function.func if isinstance(function, functools.partial) else function
+    if value is not None and isinstance(made, type):
+        raise TypeError(f"{called} and must return {value}. Got the class {made.__name__} instead.")
+
+
+def _signature(function: Callable) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(takes)
+        return inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions do not tell
-        return
+        return None
+
+
+def call(function: Callable, name: str, *arguments: Any, words: str) -> Any:
+    """Call a callable that a parameter holds; should it fail, say what was asked of it.
+
+    Parameters
+    ----------
+    function : callable
+        The caller's.
+    name : str
+        Of the parameter.
+    *arguments
+        What it is called with.
+    words : str
+        "is called with ... and must return ...".
+    """
     try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        called = getattr(function, "__name__", type(function).__name__)
-        raise TypeError(
-            f"The '{name}' parameter is called as {name}({', '.join(arguments)}). Got {called}, "
-            f"which takes {signature}."
+        return function(*arguments)
+    except Exception as error:
+        raise ValueError(
+            f"The '{name}' parameter {words}. Got {type(error).__name__} from {_named(function)}: "
+            f"{error}"
         ) from error
 
 
-def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *, name: str):
-    """Copy `given` if it is a module, otherwise call it with `argument`.
+def _named(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, name: str):
+    """Copy `given` if it is a module, otherwise call it with `arguments`, a shape or widths.
 
     A module is asked for first: modules are callable too.
     """
     if isinstance(given, nn.Module):
         return _own_copy(given, name)
-    check_call(given, name, repr(argument))
-    made = given(argument)
+    if not callable(given):
+        raise TypeError(
+            f"The '{name}' parameter must be a torch.nn.Module or a callable that returns one, or "
+            f"hold such. Got {given!r} instead."
+        )
+    shown = tuple(map(repr, arguments))
+    check_call(given, name, *shown)
+    kind = "a shape (a tuple of ints)" if isinstance(arguments[0], tuple) else "a width (an int)"
+    if len(arguments) > 1:
+        kind = "two widths (ints)"
+    words = f"is called with {kind} and must return a torch.nn.Module"
+    made = call(given, name, *arguments, words=words)
     if not isinstance(made, nn.Module):
         raise TypeError(
-            f"The '{name}' parameter is a callable and must return a torch.nn.Module. "
-            f"Got {type(made).__name__} from {name}({argument!r}) instead."
+            f"The '{name}' parameter {words}. Got {type(made).__name__} from "
+            f"{name}({', '.join(shown)}) instead."
         )
     # A copy of this too: it may be the caller's own, kept for several fits.
     return _own_copy(made, name)
@@ -180,7 +226,7 @@ def _probe(module: nn.Module, sample: torch.Tensor, name: str) -> torch.Tensor:
     with torch.no_grad():  # not inference mode: lazy layers make their parameters here
         try:
             output = module.eval()(sample)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except Exception as error:
             raise ValueError(
                 f"The '{name}' parameter does not fit: a batch of shape {tuple(sample.shape)} "
                 f"fails in {type(module).__name__} with: {error}"

@@ -92,7 +92,7 @@ def check_causal(context: nn.Module, width: int, grid: tuple[int, ...]) -> int:
     z = torch.randn(1, width, *grid, requires_grad=True)
     try:
         seen = context.eval()(z)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:
         raise ValueError(
             f"The 'context' parameter does not fit: features of shape {tuple(z.shape)} fail in "
             f"{type(context).__name__} with: {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -134,7 +133,7 @@ def make_predictors(
     made = []
     for one, out in zip(each, target_widths, strict=True):
         if one is not None and not isinstance(one, nn.Module):
-            one = build_module(functools.partial(one, width), out, name="predictors")
+            one = build_module(one, width, out, name="predictors")
         widths = (*(width,) * (n_layers - 1), out)
         made.append(make_head(one, width, widths, name="predictors", out=out))
     return made

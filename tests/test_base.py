@@ -41,3 +41,16 @@ def test_so_are_those_in_a_list():
     assert type(cloned.projectors) is list
     assert not set(map(id, cloned.projectors)) & set(map(id, given))
     assert cloned.fit(rows("table")).loss_curve_ == estimator.fit(rows("table")).loss_curve_
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"loss": nn.MSELoss}, r"loss\(predictions, targets\) and must return .* class MSELoss"),
+        ({"loss": lambda p: p}, r"loss\(predictions, targets\). Got <lambda>, which takes \(p\)"),
+        ({"augment": type("Views", (), {"__init__": lambda self, a, b: None})}, "the class Views"),
+    ],
+)
+def test_classes_that_would_return_themselves(params, message):
+    with pytest.raises(TypeError, match=f"parameter is called as .*{message}"):
+        small("BYOL", **params).fit(rows("table"))

@@ -122,6 +122,25 @@ def test_encoders_that_do_not_fit(encoder, message):
         small("SimCLR", encoder=encoder).fit(rows("table"))
 
 
+class Raises(nn.Module):
+    def forward(self, x):
+        return {}[x.ndim]
+
+
+@pytest.mark.parametrize("function", [torch.tanh, lambda w: w.mean(), lambda w: {}[w]])
+def test_what_a_callable_raises_is_chained_to_a_sentence(function):
+    message = r"'projector' .* called with a width \(an int\) and must return a torch.nn.Module. "
+    with pytest.raises(ValueError, match=message) as caught:
+        build_module(function, 3, name="projector")
+    cause = caught.value.__cause__
+    assert isinstance(cause, TypeError | AttributeError | KeyError)
+    assert f"Got {type(cause).__name__} from {function.__name__}: {cause}" in str(caught.value)
+    with pytest.raises(ValueError, match="'encoder' .* does not fit: .* fails in Raises") as caught:
+        build_module(lambda width: Raises(), 3, name="encoder")
+        build_features(Raises(), (3,))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_output_is_flattened_and_lazy_layers_are_made():
     features = build_features(nn.Sequential(nn.LazyConv1d(4, 3)), (2, 10))
     assert features.width == 4 * 8

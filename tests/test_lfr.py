@@ -405,7 +405,18 @@ def test_own_projectors_are_not_calibrated():
         ),
         ({"predictor_epochs": 0}, "'predictor_epochs' parameter is 0 and alternate=True"),
         ({"projectors": lambda shape: nn.Linear(99, 3)}, "'projectors' parameter does not fit"),
-        ({"projectors": lambda shape: "none"}, "'projectors' parameter is a callable"),
+        ({"projectors": lambda shape: "none"}, "'projectors' parameter is called with a shape"),
+        ({"projectors": ["none"], "n_targets": 1}, "'projectors' .* or hold such. Got 'none'"),
+        (
+            {"predictors": lambda a, b: a},
+            r"with two widths \(ints\) and .* Got int from predictors\(8, 4\)",
+        ),
+        ({"predictors": lambda a: a}, r"called as predictors\(8, 4\). Got <lambda>, which takes"),
+        (
+            {"adapter": lambda z: z.mean(-1, keepdim=True)},
+            r"'adapter' .* called with a width \(an int\) and must return a torch.nn.Module. Got "
+            "AttributeError",
+        ),
         ({"predictors": [nn.Linear(8, 4)]}, "'predictors' parameter must hold .* 6 .* Got 1"),
         ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* rows of 4. Got 5"),
         ({"selection_batch_size": 1}, "'selection_batch_size' parameter of LFR"),

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -83,8 +84,6 @@ def test_lars_with_zero_weights_and_gradients():
 
 
 def test_a_callable_carries_its_settings():
-    from functools import partial
-
     groups = [{"params": [nn.Parameter(torch.ones(2))]}]
     made = make_optimizer(partial(torch.optim.Adam, betas=(0.8, 0.9)), groups, 0.1)
     assert made.param_groups[0]["betas"] == (0.8, 0.9)
@@ -94,6 +93,50 @@ def test_a_callable_carries_its_settings():
         make_optimizer(lambda groups: torch.optim.SGD(other), groups, 0.1)
     with pytest.raises(TypeError, match="must return a torch.optim.Optimizer. Got int"):
         small("SimCLR", optimizer=lambda groups: 3).fit(rows("table"))
+
+
+def test_an_optimizer_may_be_a_class_that_takes_groups():
+    fitted = small("SimCLR", optimizer=torch.optim.RMSprop).fit(rows("table"))
+    assert np.isfinite(fitted.loss_curve_).all()
+    # What it raises itself is not hidden.
+    message = "'optimizer' .* called with parameter groups.* Got ValueError from LBFGS: LBFGS"
+    with pytest.raises(ValueError, match=message) as caught:
+        small("SimCLR", optimizer=torch.optim.LBFGS).fit(rows("table"))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+    def with_closure(groups):
+        return torch.optim.LBFGS([p for group in groups for p in group["params"]])
+
+    with pytest.raises(ValueError, match=r"step\(\) is called without a closure. Got LBFGS"):
+        small("SimCLR", optimizer=with_closure).fit(rows("table"))
+
+
+def test_a_schedule_is_no_class():
+    for given in (torch.optim.lr_scheduler.StepLR, partial(torch.optim.lr_scheduler.LambdaLR)):
+        with pytest.raises(TypeError, match=r"'lr_schedule' .*\(step, n_steps\).*the class \w+LR"):
+            small("SimCLR", lr_schedule=given).fit(rows("table"))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, "0.5", None, [0.5]])
+@pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1e9}])
+def test_a_schedule_that_gives_no_factor(wrong, trainer_params):
+    message = r"'lr_schedule' .* must return the factor on .* at step 1 of 2"
+    with pytest.raises(ValueError, match=message) as caught:
+        small(
+            "SimCLR",
+            lr_schedule=lambda step, n_steps: wrong if step else 1.0,
+            trainer_params=trainer_params,
+        ).fit(rows("table"))
+    assert f"Got {wrong!r}" in str(caught.value)
+
+
+def test_numbers_that_are_factors():
+    assert _rates(lambda step, n: 0, 2, 0.5) == [0.0, 0.0]
+    for given in (np.float32(0.5), torch.tensor(0.5), 0.5):
+        assert _rates(lambda step, n: given, 2, 0.5) == [1.0, 1.0]  # noqa: B023
+    with pytest.raises(ValueError, match="'lr_schedule' .* Got ZeroDivisionError from") as caught:
+        _rates(lambda step, n: 1 / (3 - step), 5, 0.0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def _rates(schedule, n_steps, warmup):

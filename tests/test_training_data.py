@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from estimators import rows, small
 
 from sslearn._data import Rows
 from sslearn._standardize import Statistics
 from sslearn._training_data import TrainingData, measure
+from sslearn.augment import Compose, GaussianNoise
 
 
 def _training_data(X, n_views=2, augment=None):
@@ -58,3 +60,16 @@ def test_statistics_are_those_of_the_rows_trained_on():
     X[8, 1] = np.nan  # a held-out row is looked at too
     with pytest.raises(ValueError, match="NaN"):
         measure(Rows(X), held_out, "SimCLR")
+
+
+def test_what_views_raise_is_chained_to_a_sentence():
+    def wrong(x, generator):
+        return x.no_such_thing
+
+    for augment in (wrong, Compose([GaussianNoise(), wrong])):
+        with pytest.raises(ValueError, match=r"'augment' .*shape \(32, 6\). Got Attr") as caught:
+            small("SimCLR", augment=augment).fit(rows("table"))
+        assert isinstance(caught.value.__cause__, AttributeError)
+    # Our own say themselves what is wrong.
+    with pytest.raises(ValueError, match=r"^The 'noise' parameter of GaussianNoise"):
+        small("SimCLR", augment=GaussianNoise(-1.0)).fit(rows("table"))
