@@ -142,20 +142,21 @@ def make_predictors(
 class SideBySide(nn.Module):
     """Several heads of the same features: (n, width) to what each gives, one beside another.
 
-    Linear ones become one linear map, whose rows are theirs: many small products take most of
-    their time to start.
-
     Parameters
     ----------
     heads : sequence of Features
         As :func:`make_predictors` gives them.
+    join : bool
+        Make one linear map of linear heads, whose rows are theirs: many small products take most
+        of their time to start. Not for an optimizer that looks at a layer as a whole, as LARS
+        does: it would take them for one.
     """
 
-    def __init__(self, heads: Sequence[Features]) -> None:
+    def __init__(self, heads: Sequence[Features], *, join: bool) -> None:
         super().__init__()
         #: Outputs of each.
         self.widths = [head.width for head in heads]
-        joint = _one_map([_bare(head) for head in heads])
+        joint = _one_map([_bare(head) for head in heads]) if join else None
         self.heads = nn.ModuleList(heads if joint is None else [joint])
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:

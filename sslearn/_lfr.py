@@ -31,7 +31,7 @@ class _LFRObjective(Objective):
         encoder: nn.Module,
         adapter: Features,
         candidates: list[Features],
-        make_predictors: Callable[[list[int]], list[Features]],
+        make_predictors: Callable[[list[int]], SideBySide],
         compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         at_once: bool,
         phases: tuple[str, ...],
@@ -75,7 +75,7 @@ class _LFRObjective(Objective):
             self.projectors = nn.ModuleList([candidates[i] for i in self.chosen])
         widths = [outputs[i].shape[1] for i in self.chosen]
         self.at_once &= len(set(widths)) == 1
-        self.predictors = SideBySide(self.make_predictors(widths)).to(sample.device)
+        self.predictors = self.make_predictors(widths).to(sample.device)
         # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
         again = [projector(sample) for projector in self.projectors]
         same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
@@ -422,9 +422,7 @@ class LFR(BaseSSL):
             encoder,
             adapter,
             candidates,
-            functools.partial(
-                make_predictors, self.predictors, self.predictor_layers, adapter.width
-            ),
+            functools.partial(self._make_predictors, adapter.width),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
             isinstance(self.loss, str),
             (learning,) + ("predictors",) * self.predictor_epochs,
@@ -432,6 +430,11 @@ class LFR(BaseSSL):
             self.selection_batch_size,
             self.max_encoder_steps,
         )
+
+    def _make_predictors(self, width, target_widths):
+        heads = make_predictors(self.predictors, self.predictor_layers, width, target_widths)
+        # These move each weight by itself; of a callable's optimizer that is not known.
+        return SideBySide(heads, join=self.optimizer in (None, "adamw", "adam", "sgd"))
 
     def _publish(self, objective):
         self.target_indices_ = objective.chosen

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from ._build import call
@@ -25,6 +26,9 @@ __all__ = [
 NOTHING_MOVES = (
     "There is nothing to train: all parameters of the encoder and of the heads are frozen"
 )
+
+# Normalisation layers, whose weights may have several axes; the last are batch and instance norms.
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
 # Epochs without a better loss after which the plateau schedule lowers the rate.
 _PATIENCE = 10
@@ -99,11 +103,17 @@ class LARS(Optimizer):
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split the parameters that can move: weights, and biases and norms, which do not decay."""
+    exempt = {
+        id(parameter)
+        for owner in module.modules()
+        for name, parameter in owner.named_parameters(recurse=False)
+        if isinstance(owner, _NORMS) or parameter.ndim <= 1 or "bias" in name.split("_")
+    }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 else plain).append(parameter)
+            (plain if id(parameter) in exempt else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0, "lars": False},

@@ -12,6 +12,7 @@ import sslearn._row_cache
 from sslearn import LFR
 from sslearn._dpp import most_diverse
 from sslearn._losses import batchwise_barlow
+from sslearn._optimization import LARS
 from sslearn._projectors import RandomProjector, calibrate
 
 
@@ -334,6 +335,45 @@ def test_predictors_with_hooks_stay_what_they_are():
     model = _lfr(predictors=normed, n_targets=2).fit(rows("table"))
     assert len(model.kept_.predictors.heads) == 2
     assert np.isfinite(model.loss_curve_).all()
+
+
+def test_lars_gives_each_predictor_a_trust_ratio_of_its_own():
+    torch.manual_seed(0)
+    given = [nn.Linear(8, 4, bias=False) for _ in range(2)]
+    with torch.no_grad():
+        given[1].weight.mul_(20)
+    model = _lfr(
+        predictors=given,
+        n_targets=2,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=0.0,
+        lr_schedule="constant",
+        warmup_fraction=0.0,
+        alternate=False,
+        predictor_epochs=0,
+        max_epochs=1,
+    ).fit(rows("table", n=16))
+    for head, before in zip(model.kept_.predictors.heads, given, strict=True):
+        moved = (head.module.weight - before.weight).norm() / before.weight.norm()
+        assert moved.item() == pytest.approx(0.3 * 1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "n_heads"),
+    [
+        (None, 1),
+        ("adam", 1),
+        ("adamw", 1),
+        ("sgd", 1),
+        ("lars", 6),
+        (torch.optim.Adam, 6),
+        (lambda groups: LARS([{**group, "lars": True} for group in groups]), 6),
+    ],
+)
+def test_predictors_are_joined_where_each_weight_moves_by_itself(optimizer, n_heads):
+    model = _lfr(optimizer=optimizer).fit(rows("table"))
+    assert len(model.kept_.predictors.heads) == n_heads
 
 
 def test_targets_of_different_widths():

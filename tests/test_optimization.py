@@ -33,6 +33,55 @@ def test_biases_and_norms_do_not_decay():
     assert plain["weight_decay"] == 0
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.LayerNorm((4, 10)),
+        nn.RMSNorm((4, 10)),
+        nn.GroupNorm(2, 4),
+        nn.BatchNorm2d(4),
+        nn.InstanceNorm1d(4, affine=True),
+    ],
+)
+def test_norms_of_any_number_of_axes_do_not_decay(norm):
+    (plain,) = parameter_groups(nn.Sequential(norm), 0.1)
+    assert [id(p) for p in plain["params"]] == [id(p) for p in norm.parameters()]
+    assert (plain["weight_decay"], plain["lars"]) == (0, False)
+
+
+def test_biases_are_known_by_their_names_too():
+    attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+    assert attention.bias_k.ndim == 3
+    decayed, plain = parameter_groups(attention, 0.1)
+    weights = {id(attention.in_proj_weight), id(attention.out_proj.weight)}
+    assert {id(p) for p in decayed["params"]} == weights
+    assert len(plain["params"]) == 4
+
+
+def test_a_shared_parameter_is_in_one_group():
+    norm, linear, tied = nn.LayerNorm((4, 10)), nn.Linear(10, 4), nn.Linear(10, 4)
+    tied.weight, linear.weight = linear.weight, norm.weight
+    for order in ((norm, linear), (linear, norm)):
+        (plain,) = parameter_groups(nn.ModuleList(order), 0.1)
+        assert len(plain["params"]) == 3
+    decayed, plain = parameter_groups(nn.ModuleList([tied, nn.ModuleList([tied])]), 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(tied.weight)]
+    assert [id(p) for p in plain["params"]] == [id(tied.bias)]
+
+
+def test_unknown_modules_go_by_axes():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.table = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, 2))
+            self.unbiased = nn.Parameter(torch.ones(3, 2))
+
+    module = Scale()
+    decayed, plain = parameter_groups(module, 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(module.table), id(module.unbiased)]
+    assert [id(p) for p in plain["params"]] == [id(module.scale)]
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars"])
 def test_optimizers_by_name(name):
     module = _module()
