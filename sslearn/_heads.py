@@ -17,6 +17,7 @@ __all__ = [
     "WIDTH",
     "SideBySide",
     "at_each_place",
+    "make_adapter",
     "make_head",
     "make_predictors",
     "mlp_head",
@@ -102,6 +103,57 @@ def make_head(
             f"{found} features from {type(made).__name__}."
         )
     return Features(made, found)
+
+
+def make_adapter(
+    given: nn.Module | Callable[[int], nn.Module] | None,
+    encoder: Features,
+    sample_shape: tuple[int, ...],
+) -> Features:
+    """Return what stands between features and predictors: the caller's, or nothing for None.
+
+    Parameters
+    ----------
+    given : nn.Module, callable or None
+        The ``adapter`` parameter; a callable gets the width.
+    encoder : Features
+        Whose features it gets, flattened.
+    sample_shape : tuple of int
+        Of what the encoder gets.
+
+    Raises
+    ------
+    ValueError
+        Where it does not take the features; or where it is a module that takes what the encoder
+        gives before that is flattened as well, and makes something else of it: pooling, say.
+    """
+    own = nn.Identity() if given is None else given
+    adapter = make_head(own, encoder.width, (), name="adapter")
+    if not isinstance(given, nn.Module):
+        return adapter
+    shape = tuple(probe(encoder.module, sample_shape, name="encoder").shape[1:])
+    maps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    of_features = _adapted(adapter, maps.flatten(1))
+    try:
+        of_maps = _adapted(adapter, maps)
+    except Exception:  # it takes flattened features only
+        return adapter
+    if of_maps.shape != of_features.shape or not torch.allclose(
+        of_maps, of_features, equal_nan=True
+    ):
+        raise ValueError(
+            f"The 'adapter' parameter gets flattened features of shape (n, {encoder.width}), while "
+            f"the encoder gives (n, {', '.join(map(str, shape))}), of which "
+            f"{type(given).__name__} would make something else. Put nn.Unflatten(1, {shape}) "
+            "before it if it is for the latter, or nn.Flatten() if it is for flattened features."
+        )
+    return adapter
+
+
+@torch.no_grad()
+def _adapted(adapter: Features, x: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng([]):  # each call begins with the same draws
+        return adapter(x.clone())
 
 
 def make_predictors(

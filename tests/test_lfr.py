@@ -207,7 +207,7 @@ def test_the_choice_is_the_most_diverse_and_reproducible():
     model.set_params(selection_batch_size=1000).fit(X)
     Z = (X - X.mean(0)) / X.std(0)
     with torch.no_grad():
-        expected, _ = most_diverse([p(torch.from_numpy(Z)) for p in projectors], 5)
+        expected, _, _ = most_diverse([p(torch.from_numpy(Z)) for p in projectors], 5)
     assert sorted(model.target_indices_) == sorted(expected)
 
 
@@ -242,6 +242,92 @@ def test_projectors_and_predictors_of_ones_own(kind):
     assert model.transform(X).shape == (len(X), 8)
     layered = _lfr(predictor_layers=3, n_targets=2).fit(X)
     assert len([m for m in layered.kept_.predictors.modules() if isinstance(m, nn.Linear)]) == 6
+
+
+@pytest.mark.parametrize("make", [list, nn.ModuleList])
+def test_a_list_shorter_than_n_targets_is_taken_whole(make):
+    torch.manual_seed(0)
+    projectors = make([nn.Linear(6, 4) for _ in range(3)])
+    model = _lfr(projectors=projectors).fit(rows("table"))
+    assert model.n_targets == 6
+    assert sorted(model.target_indices_) == [0, 1, 2]
+    assert model.target_kernel_.shape == (3, 3)
+    same = _lfr(projectors=projectors, n_targets=3).fit(rows("table"))
+    assert model.loss_curve_ == same.loss_curve_
+
+
+@pytest.mark.parametrize(
+    ("params", "found", "n_rows"),
+    [
+        ({"projectors": [nn.Linear(6, 4)] * 6, "n_targets": 4}, 1, 24),
+        ({"selection_batch_size": 2, "n_targets": 4, "projection_dim": 2}, 1, 2),
+    ],
+)
+def test_targets_that_do_not_differ_are_warned_of(params, found, n_rows):
+    message = rf"Only {found} of the 4 targets of LFR \(n_targets\) differ on the {n_rows} "
+    with pytest.warns(UserWarning, match=message) as caught:
+        model = _lfr(**params).fit(rows("table"))
+    (warning,) = caught
+    assert warning.filename == __file__  # in the name of whoever called fit
+    for name in ("projectors", "n_targets", "selection_batch_size"):
+        assert name in str(warning.message)
+    assert len(set(model.target_indices_)) == 4
+
+
+def _of_maps(module):
+    encoder = nn.Sequential(nn.Conv1d(2, 4, 1), nn.BatchNorm1d(4))  # gives (n, 4, 20)
+    return _lfr(encoder=encoder, adapter=module, n_targets=2)
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten()),
+        nn.AvgPool1d(3),
+        nn.Softmax(-1),
+        Mean(),
+    ],
+)
+def test_an_adapter_that_would_read_maps_otherwise_is_refused(adapter):
+    X = rows("series")
+    message = r"'adapter' .*\(n, 80\), while .* \(n, 4, 20\).*nn.Unflatten\(1, \(4, 20\)\)"
+    with pytest.raises(ValueError, match=message):
+        _of_maps(adapter).fit(X)
+    # Both cures, and what they stand for.
+    pooled = _of_maps(nn.Sequential(nn.Unflatten(1, (4, 20)), adapter)).fit(X)
+    flat = _of_maps(nn.Sequential(nn.Flatten(), adapter)).fit(X)
+    with torch.no_grad():
+        maps = pooled.encoder_.features.module(torch.from_numpy(X))
+        torch.testing.assert_close(pooled.kept_.adapter(maps.flatten(1)), adapter(maps).flatten(1))
+        torch.testing.assert_close(flat.kept_.adapter(maps.flatten(1)), adapter(maps.flatten(1)))
+
+
+class Dropped(nn.Linear):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x.mul_(0.5)))
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        nn.Linear(80, 6),
+        nn.LazyLinear(6),
+        nn.ReLU(inplace=True),
+        nn.LayerNorm(80),
+        nn.AvgPool1d(4),  # of each channel, either way
+        Dropped(80, 3),
+    ],
+)
+def test_an_adapter_of_flattened_features_is_taken(adapter):
+    assert np.isfinite(_of_maps(adapter).fit(rows("series")).loss_curve_).all()
+    width = []
+    _of_maps(lambda given: width.append(given) or nn.Linear(given, 3)).fit(rows("series"))
+    assert width == [80]
 
 
 def test_an_adapter_learns_and_is_gone():
@@ -438,10 +524,10 @@ def test_own_projectors_are_not_calibrated():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"n_targets": 61}, "'n_targets' parameter .* n_targets=61 and 60 n_candidates"),
+        ({"n_targets": 61}, "'n_targets' parameter .* n_targets=61 and n_candidates=60"),
         (
-            {"projectors": [nn.Linear(6, 3)], "n_targets": 2},
-            "'n_targets' parameter .* n_targets=2 and 1 projectors in the list",
+            {"projectors": lambda shape: nn.Linear(6, 3), "n_candidates": 3},
+            "'n_targets' parameter .* n_targets=6 and n_candidates=3",
         ),
         ({"predictor_epochs": 0}, "'predictor_epochs' parameter is 0 and alternate=True"),
         ({"projectors": lambda shape: nn.Linear(99, 3)}, "'projectors' parameter does not fit"),
