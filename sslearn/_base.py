@@ -364,7 +364,8 @@ class BaseSSL(
     def _build_encoder(self, data: TrainingData) -> Features:
         shape = self._encoder_shape(data.sample_shape)
         if self.encoder is not None:
-            return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+            own = build_module(self.encoder, shape, name="encoder")
+            return build_features(own, shape, trains=True)
         width = None if self.embedding_dim is None else int(self.embedding_dim)
         return build_features(self._default_encoder(shape, width, data.a_look), shape)
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
-from ._objective import mark_frozen
+from ._objective import keep_frozen, mark_frozen
 
 __all__ = [
     "Features",
@@ -24,8 +24,12 @@ __all__ = [
     "check_call",
     "clonable",
     "copy_module",
+    "in_training",
     "probe",
 ]
+
+# Rows with which networks are tried that cannot be trained on two.
+_MANY = 32
 
 
 class Features(nn.Module):
@@ -209,8 +213,26 @@ def _own_copy(module: nn.Module, name: str) -> nn.Module:
     return mark_frozen(copied)
 
 
-def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tensor:
+def probe(
+    module: nn.Module, shape: tuple[int, ...], *, name: str, trains: bool = False
+) -> torch.Tensor:
     """Ask `module`, in eval mode, what it makes of one row and of two rows of zeros.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In eval mode afterwards.
+    shape : tuple of int
+        Of a row.
+    name : str
+        Of the parameter that it comes from.
+    trains : bool
+        Whether it will be trained: it is asked in train mode too.
+
+    Returns
+    -------
+    Tensor
+        What it makes of the two rows, in eval mode.
 
     Raises
     ------
@@ -218,36 +240,61 @@ def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tens
         When it fails on them, or returns anything but one float tensor with a row for each row.
     """
     for n in (1, 2):
-        output = _probe(module, torch.zeros(n, *shape), name)
+        output = _probe(module.eval(), torch.zeros(n, *shape), name)
+    if trains:
+        found = in_training(module, shape, lambda m, x: _probe(m, x, name, mode="train mode"))
+        if found[0].numel() != output[0].numel():
+            raise ValueError(
+                f"The '{name}' parameter must return as many features in train mode as in eval "
+                f"mode. Got shapes {tuple(found.shape)} and {tuple(output.shape)} for two rows."
+            )
     return output
 
 
-def _probe(module: nn.Module, sample: torch.Tensor, name: str) -> torch.Tensor:
+def in_training(
+    module: nn.Module, shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], Any]
+) -> Any:
+    """Return what `run` makes of a copy of a module in train mode, and of some rows of zeros.
+
+    Of a copy, since batch statistics move, and with draws that nobody else sees. Rows are two, and
+    more where that fails: statistics of parts of a batch need them.
+    """
+    tried = keep_frozen(copy_module(module).train())
+    with torch.no_grad(), torch.random.fork_rng([]):
+        try:
+            return run(tried, torch.zeros(2, *shape))
+        except Exception:
+            return run(tried, torch.zeros(_MANY, *shape))
+
+
+def _probe(
+    module: nn.Module, sample: torch.Tensor, name: str, *, mode: str = "eval mode"
+) -> torch.Tensor:
     with torch.no_grad():  # not inference mode: lazy layers make their parameters here
         try:
-            output = module.eval()(sample)
+            output = module(sample)
         except Exception as error:
             raise ValueError(
                 f"The '{name}' parameter does not fit: a batch of shape {tuple(sample.shape)} "
-                f"fails in {type(module).__name__} with: {error}"
+                f"fails in {type(module).__name__}, in {mode}, with: {error}"
             ) from error
     if not (isinstance(output, torch.Tensor) and output.is_floating_point()):
         kind = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
         raise ValueError(
-            f"The '{name}' parameter must return one float tensor of shape (n, ...). "
-            f"Got {kind} instead."
+            f"The '{name}' parameter must return one float tensor of shape (n, ...), in train mode "
+            f"and in eval mode. Got {kind} in {mode}."
         )
     if output.ndim < 2 or len(output) != len(sample) or output[0].numel() == 0:
         raise ValueError(
             f"The '{name}' parameter must return a row of features for each row. Got shape "
-            f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}."
+            f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}, in {mode}."
         )
     return output
 
 
 def build_features(
-    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder"
+    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder", trains: bool = False
 ) -> Features:
     """Wrap `module`, an encoder of samples of a shape, once :func:`probe` has passed it."""
-    width = probe(module, sample_shape, name=name)[0].numel()
+    width = probe(module, sample_shape, name=name, trains=trains)[0].numel()
     return Features(mark_frozen(module), width)

@@ -96,7 +96,7 @@ def make_head(
     if given is None:
         return Features(mlp_head(width, widths, **norms), int(widths[-1]))
     made = build_module(given, width, name=name)
-    found = probe(made, (width,), name=name)[0].numel()
+    found = probe(made, (width,), name=name, trains=True)[0].numel()
     if out is not None and found != out:
         raise ValueError(
             f"The '{name}' parameter must map rows of {width} features to rows of {out}. Got "

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-__all__ = ["Batch", "Objective", "joined", "jointly", "mark_frozen"]
+__all__ = ["Batch", "Objective", "joined", "jointly", "keep_frozen", "mark_frozen"]
 
 
 class Batch:
@@ -119,10 +119,15 @@ class Objective(nn.Module):
     def train(self, mode: bool = True) -> Objective:
         """Set the mode; what the caller froze stays in eval, so its batch statistics stay too."""
         super().train(mode)
-        for module in self.modules():
-            if getattr(module, "_sslearn_frozen", False):
-                module.training = False
-        return self
+        return keep_frozen(self)  # type: ignore[return-value]
+
+
+def keep_frozen(module: nn.Module) -> nn.Module:
+    """Put what :func:`mark_frozen` has marked back into eval mode, after the mode was set."""
+    for child in module.modules():
+        if getattr(child, "_sslearn_frozen", False):
+            child.training = False
+    return module
 
 
 def mark_frozen(module: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -120,6 +121,76 @@ def test_a_head_of_the_wrong_width():
 def test_encoders_that_do_not_fit(encoder, message):
     with pytest.raises((ValueError, TypeError), match=message):
         small("SimCLR", encoder=encoder).fit(rows("table"))
+
+
+class Two(NamedTuple):
+    logits: torch.Tensor
+    auxiliary: torch.Tensor
+
+
+class Auxiliary(nn.Linear):
+    """Another output in train mode, as that of networks with auxiliary heads."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return Two(y, y) if self.training else y
+
+
+class EvalOnly(nn.Linear):
+    def forward(self, x):
+        if self.training:
+            raise KeyError("only in eval mode")
+        return super().forward(x)
+
+
+class Wider(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return torch.cat((y, y), 1) if self.training else y
+
+
+class Parts(nn.BatchNorm1d):
+    """Statistics of quarters of a batch."""
+
+    def forward(self, x):
+        return super().forward(x.view(4, -1, x.shape[1]).flatten(0, 1) if self.training else x)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Auxiliary(6, 8), "must return one float tensor .* Got Two in train mode"),
+        (Wider(6, 8), r"must return as many features .* Got shapes \(2, 16\) and \(2, 8\)"),
+        (EvalOnly(6, 8), "does not fit: .* fails in EvalOnly, in train mode, with: 'only in eval"),
+    ],
+)
+def test_networks_that_answer_otherwise_in_train_mode(module, message):
+    with pytest.raises(ValueError, match=f"'encoder' parameter {message}"):
+        small("SimCLR", encoder=module).fit(rows("table"))
+
+
+def test_train_mode_is_only_tried_out():
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    features = build_features(net, (6,), trains=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not features.module.training
+    assert net[1].num_batches_tracked == 0
+    assert torch.equal(net[1].running_var, torch.ones(8))
+    # Those that need more rows than two, or are never in train mode.
+    assert build_features(nn.Sequential(Parts(6)), (6,), trains=True).width == 6
+    frozen = Auxiliary(6, 8).requires_grad_(False)
+    fitted = small("SimCLR", encoder=nn.Sequential(frozen, nn.Linear(8, 8))).fit(rows("table"))
+    assert np.isfinite(fitted.loss_curve_).all()
+
+
+def test_heads_are_tried_in_train_mode_and_projectors_of_lfr_are_not():
+    with pytest.raises(ValueError, match="'projector' .* Got Two in train mode"):
+        small("SimCLR", projector=lambda width: Auxiliary(width, 8)).fit(rows("table"))
+    with pytest.raises(ValueError, match="'predictors' .* Got Two in train mode"):
+        small("LFR", predictors=Auxiliary).fit(rows("table"))
+    small("LFR", projectors=lambda shape: Auxiliary(6, 8)).fit(rows("table"))
 
 
 class Raises(nn.Module):
