@@ -66,7 +66,7 @@ class Reshape(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(len(x), *self.shape)
+        return x.reshape(x.shape[0], *self.shape)  # len(x) is a constant in a trace
 
 
 def copy_module(module: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ class GRUContext(nn.Module):
         self.gru = nn.GRU(width, context_dim, batch_first=True)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.gru(z.mT)[0].mT
+        return self.gru(z.transpose(1, 2))[0].transpose(1, 2)
 
 
 class MaskedConvContext(nn.Module):

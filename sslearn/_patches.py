@@ -90,7 +90,7 @@ class PatchGrid:
 
     def lay(self, features: torch.Tensor) -> torch.Tensor:
         """Lay what was found of each patch (n * positions, d) on the grid: (n, d, *grid)."""
-        grid = features.unflatten(0, (-1, math.prod(self.shape))).mT
+        grid = features.unflatten(0, (-1, math.prod(self.shape))).transpose(1, 2)
         return grid.unflatten(2, self.shape)
 
 

@@ -160,3 +160,17 @@ def test_the_default_encoder_fits_the_patch():
     assert isinstance(network, ResNet)
     for encoder in (perceptron, network):
         assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:The tensor attribute")  # torch's, of its own GRU
+@pytest.mark.parametrize("kind", ["table", "series"])
+def test_the_last_context_is_exported_for_any_number_of_rows(kind):
+    X = torch.from_numpy(rows(kind))
+    encoder = _cpc(pool="context").fit(X).encoder_
+    traced = torch.jit.trace(encoder, X[:4])
+    assert "aten::mT" not in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(X[:9]), encoder(X[:9]), rtol=1e-5, atol=1e-6)
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(encoder, (X[:4],), dynamic_shapes=shapes)
+    torch.testing.assert_close(program.module()(X[:9]), encoder(X[:9]), rtol=1e-5, atol=1e-6)
