@@ -29,7 +29,7 @@ from ._build import (
 from ._data import Rows, Stream, lay_out
 from ._inference import activation_bytes, encode
 from ._isolation import isolated
-from ._objective import Objective
+from ._objective import Objective, check_objective
 from ._settings import (
     PRECISIONS,
     Settings,
@@ -75,8 +75,9 @@ class BaseSSL(
     It may override ``_sample_shape(shape)``, the shape in which it reads rows,
     ``_encoder_shape(sample_shape)``, the shape of what its encoder sees,
     ``_default_encoder(shape, width, rows)``, what ``encoder=None`` stands for (``rows()`` returns
-    some training rows), and ``_optimizer()``, what its ``optimizer`` stands for, and add fitted
-    attributes in ``_publish(objective)``. A method without views leaves ``augment`` out.
+    some training rows; it is None where the encoder sees something else than rows), and
+    ``_optimizer()``, what its ``optimizer`` stands for, and add fitted attributes in
+    ``_publish(objective)``. A method without views leaves ``augment`` out.
     """
 
     _parameter_constraints: dict = {
@@ -106,7 +107,10 @@ class BaseSSL(
     # --- hooks -----------------------------------------------------------------------------
 
     def _make_objective(self, encoder: Features, data: TrainingData) -> Objective:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement _make_objective(encoder, data), which returns a "
+            "sslearn.base.Objective."
+        )
 
     def _sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (1, *shape) if self._univariate and len(shape) == 1 else shape
@@ -115,9 +119,9 @@ class BaseSSL(
         return sample_shape
 
     def _default_encoder(
-        self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor]
+        self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor] | None
     ) -> nn.Module:
-        return default_encoder(shape, width, rows() if len(shape) == 1 else None)
+        return default_encoder(shape, width, rows() if rows and len(shape) == 1 else None)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
@@ -152,6 +156,7 @@ class BaseSSL(
             When a parameter or X is not acceptable, or when the loss diverges. Nothing is left
             fitted then, an earlier fit included.
         """
+        _check_assigned(self)
         _forget(self)
         try:
             history = self._fit(X, y)
@@ -217,7 +222,7 @@ class BaseSSL(
             data = TrainingData(rows, trained_on, standardize, augment, 0, device, looked_at)
             encoder = self._build_encoder(data)
             settings = Settings.of(self, autocast, len(data))
-            objective = self._make_objective(encoder, data)
+            objective = check_objective(self._make_objective(encoder, data), name)
             data.n_views, data.cut = objective.n_views, objective.cut
             features = objective.features
             if not isinstance(features, Features):
@@ -362,12 +367,13 @@ class BaseSSL(
         return order[n_held_out:].sort().values, order[:n_held_out].sort().values
 
     def _build_encoder(self, data: TrainingData) -> Features:
-        shape = self._encoder_shape(data.sample_shape)
+        shape = tuple(self._encoder_shape(data.sample_shape))
         if self.encoder is not None:
             own = build_module(self.encoder, shape, name="encoder")
             return build_features(own, shape, trains=True)
         width = None if self.embedding_dim is None else int(self.embedding_dim)
-        return build_features(self._default_encoder(shape, width, data.a_look), shape)
+        rows = data.a_look if shape == data.sample_shape else None
+        return build_features(self._default_encoder(shape, width, rows), shape)
 
 
 def _curves(history: History) -> dict:
@@ -380,6 +386,18 @@ def _curves(history: History) -> dict:
     if history.validation_loss_curve:
         found["validation_loss_curve_"] = list(history.validation_loss_curve)
     return found
+
+
+def _check_assigned(estimator: BaseSSL) -> None:
+    """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
+    shared = [name for name in BaseSSL._parameter_constraints if name != "augment"]
+    for name in (*estimator._get_param_names(), *shared):
+        if not hasattr(estimator, name):
+            raise AttributeError(
+                f"{type(estimator).__name__}.__init__ must take all parameters that estimators "
+                "share and assign each of its parameters to an attribute of the same name. It "
+                f"has assigned none named {name!r}."
+            )
 
 
 def _forget(estimator: BaseEstimator) -> None:

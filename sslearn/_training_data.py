@@ -123,9 +123,18 @@ class TrainingData:
         self._looked_at: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        if isinstance(self.rows, Stream):
-            return self.rows.n_rows or 0
-        return len(self.rows) if self.index is None else len(self.index)
+        """Return how many rows are trained on."""
+        return self.n_rows if self.index is None else len(self.index)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of X, held-out ones too: what ``Batch.index`` counts."""
+        return (self.rows.n_rows or 0) if isinstance(self.rows, Stream) else len(self.rows)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the rows have no numbers, and ``Batch.index`` is None."""
+        return self.rows.is_stream
 
     def to_device(self, x: torch.Tensor) -> torch.Tensor:
         """Move raw rows to the device, in their own dtype."""
