@@ -180,7 +180,8 @@ def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int | None) -> nn
     patch_shape : tuple of int
         (channels, ...).
     embedding_dim : int or None
-        Features that come out, of the last layer. None: 256, and of series those of all layers.
+        Features that come out, of the last layer. None: 256, and of series those of all layers
+        (of a :class:`ResNet`: mean and deviation of all stages).
     """
     channels, *sizes = patch_shape
     series = len(sizes) == 1
