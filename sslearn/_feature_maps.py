@@ -46,7 +46,7 @@ class FeatureMaps(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        known = dict(encoder.module.named_modules())
+        known = [name for name, layer in encoder.module.named_modules() if _can_be_seen(layer)]
         self.n_maps = 1 + (_LAYERS if layers is None else len(layers))
         if layers is None:
             self.layers = _last_layers(encoder, sample_shape)
@@ -59,8 +59,8 @@ class FeatureMaps(nn.Module):
                     more = f" and {len(some) - 12} more" if len(some) > 12 else ""
                     raise ValueError(
                         f"The 'feature_layers' parameter names {name!r}, which the encoder "
-                        f"{type(encoder.module).__name__} does not have. Its layers are "
-                        f"{listed}{more}."
+                        f"{type(encoder.module).__name__} does not have, or which is scripted. Its "
+                        f"layers are {listed}{more}."
                     )
         #: Layers whose output a later one, which works in place, writes over.
         self.overwritten = _overwritten(encoder, self.layers, sample_shape)
@@ -82,6 +82,11 @@ class FeatureMaps(nn.Module):
         each = [features, *(maps[name] for name in self.layers)]
         each += each[-1:] * (self.n_maps - len(each))
         return [found.unsqueeze(2) if found.ndim == 2 else found for found in each]
+
+
+def _can_be_seen(layer: nn.Module) -> bool:
+    """Tell whether a layer takes hooks: scripted ones do not."""
+    return not isinstance(layer, torch.jit.ScriptModule)
 
 
 def _run(encoder: Features, names: Collection[str], x: torch.Tensor, copied: Collection[str] = ()):
@@ -140,7 +145,7 @@ def _last_layers(encoder: Features, sample_shape: tuple[int, ...]) -> list[str]:
     if isinstance(module, ResNet):
         names = [f"stages.{i}" for i in range(len(module.stages))]
     else:
-        names = [name for name, _ in module.named_children()]
+        names = [name for name, child in module.named_children() if _can_be_seen(child)]
         overwritten = _overwritten(encoder, names, sample_shape)
         sample = torch.randn(1, *sample_shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():

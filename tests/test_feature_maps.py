@@ -110,6 +110,17 @@ def test_encoders_that_train_on_many_rows_only():
     assert _maps(net, ("1",), (2, 10)).overwritten == {"1"}
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_layers_of_scripted_modules_are_not_looked_at():
+    inner = torch.jit.script(nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU()))
+    net = nn.Sequential(inner, nn.Conv1d(4, 4, 3), nn.Flatten(), nn.Linear(32, 8))
+    assert _maps(net, None, (2, 12)).layers == ["1"]
+    with pytest.raises(ValueError, match="'0.0', which .* or which is scripted. .* '1', '2', '3'"):
+        _maps(net, ("0.0",), (2, 12))
+    found = _maps(torch.jit.script(net), None, (2, 12))(torch.randn(3, 2, 12))
+    assert [tuple(m.shape) for m in found] == [(3, 8, 1)] * 3
+
+
 def test_unknown_layers():
     encoder = default_encoder((2, 20), 8)
     with pytest.raises(ValueError, match="'feature_layers' parameter names 'layer2'.*'stages.0'"):
