@@ -132,6 +132,8 @@ def make_adapter(
     if not isinstance(given, nn.Module):
         return adapter
     shape = tuple(probe(encoder.module, sample_shape, name="encoder").shape[1:])
+    if len(shape) == 1:
+        return adapter
     maps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     of_features = _adapted(adapter, maps.flatten(1))
     try:
