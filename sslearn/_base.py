@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import OrderedDict
@@ -16,12 +17,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import Features, Reshape, build_features, build_module, check_call, copy_module
+from ._build import (
+    Features,
+    Reshape,
+    build_features,
+    build_module,
+    check_call,
+    clonable,
+    copy_module,
+)
 from ._data import Rows, Stream
 from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
-from ._objective import Objective
+from ._objective import Objective, check_objective
 from ._settings import (
     PRECISIONS,
     Settings,
@@ -45,11 +54,13 @@ __all__ = ["BaseSSL"]
 
 # The paper's number: more rows change the rank little, and the time of an SVD a lot.
 _RANK_ROWS = 25_600
-# What the callables among the parameters are called with; those that make modules aside.
+# What the callables among the parameters are called with, and the value that they must return;
+# those that make modules aside.
 _CALLED_WITH = {
-    "augment": ("x", "generator"),
-    "lr_schedule": ("step", "n_steps"),
-    "optimizer": ("parameter_groups",),
+    "augment": (("x", "generator"), "the views of x, a tensor"),
+    "loss": (("predictions", "targets"), "a scalar tensor"),
+    "lr_schedule": (("step", "n_steps"), "the factor on the learning rate, a number"),
+    "optimizer": (("parameter_groups",), None),  # which a class makes
 }
 
 
@@ -68,8 +79,9 @@ class BaseSSL(
     It may override ``_sample_shape(shape)``, the shape in which it reads rows,
     ``_encoder_shape(sample_shape)``, the shape of what its encoder sees,
     ``_default_encoder(shape, width, rows)``, what ``encoder=None`` stands for (``rows()`` returns
-    some training rows), and ``_optimizer()``, what its ``optimizer`` stands for, and add fitted
-    attributes in ``_publish(objective)``. A method without views leaves ``augment`` out.
+    some training rows; it is None where the encoder sees something else than rows), and
+    ``_optimizer()``, what its ``optimizer`` stands for, and add fitted attributes in
+    ``_publish(objective)``. A method without views leaves ``augment`` out.
     """
 
     _parameter_constraints: dict = {
@@ -99,7 +111,10 @@ class BaseSSL(
     # --- hooks -----------------------------------------------------------------------------
 
     def _make_objective(self, encoder: Features, data: TrainingData) -> Objective:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement _make_objective(encoder, data), which returns a "
+            "sslearn.base.Objective."
+        )
 
     def _sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (1, *shape) if self._univariate and len(shape) == 1 else shape
@@ -108,9 +123,9 @@ class BaseSSL(
         return sample_shape
 
     def _default_encoder(
-        self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor]
+        self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor] | None
     ) -> nn.Module:
-        return default_encoder(shape, width, rows() if len(shape) == 1 else None)
+        return default_encoder(shape, width, rows() if rows and len(shape) == 1 else None)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
@@ -151,6 +166,7 @@ class BaseSSL(
         MemoryError
             When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
+        _check_assigned(self)
         _forget(self)
         try:
             with out_of_memory_explained(self):
@@ -225,7 +241,7 @@ class BaseSSL(
             )
             encoder = self._build_encoder(data)
             settings = Settings.of(self, autocast, len(data))
-            objective = self._make_objective(encoder, data)
+            objective = check_objective(self._make_objective(encoder, data), name)
             data.n_views, data.cut = objective.n_views, objective.cut
             if objective.n_views:
                 data.drowned = statistics.drowned(standardize, noise_of(augment))
@@ -316,6 +332,13 @@ class BaseSSL(
         features = self.transform(X)
         return effective_rank(features[:: math.ceil(len(features) / _RANK_ROWS)])
 
+    def __sklearn_clone__(self):
+        # scikit-learn copies modules by copy.deepcopy, which some of them refuse.
+        stand_in = copy.copy(self)
+        for name, value in self.get_params(deep=False).items():
+            setattr(stand_in, name, clonable(value))
+        return super(BaseSSL, stand_in).__sklearn_clone__()
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
 
@@ -345,10 +368,10 @@ class BaseSSL(
                 "width is its own affair: leave one of them None."
             )
         check_trainer_params(self.trainer_params, type(self).__name__)
-        for name, arguments in _CALLED_WITH.items():
+        for name, (arguments, value) in _CALLED_WITH.items():
             given = getattr(self, name, None)
             if callable(given):
-                check_call(given, name, *arguments)
+                check_call(given, name, *arguments, value=value)
 
     def _split(self, rows: Rows | Stream, seed: int):
         """Return the numbers of the rows trained on (None: all) and of those held out."""
@@ -371,11 +394,13 @@ class BaseSSL(
         return order[n_held_out:].sort().values, order[:n_held_out].sort().values
 
     def _build_encoder(self, data: TrainingData) -> Features:
-        shape = self._encoder_shape(data.sample_shape)
+        shape = tuple(self._encoder_shape(data.sample_shape))
         if self.encoder is not None:
-            return build_features(build_module(self.encoder, shape, name="encoder"), shape)
+            own = build_module(self.encoder, shape, name="encoder")
+            return build_features(own, shape, trains=True)
         width = None if self.embedding_dim is None else int(self.embedding_dim)
-        return build_features(self._default_encoder(shape, width, data.a_look), shape)
+        rows = data.a_look if shape == data.sample_shape else None
+        return build_features(self._default_encoder(shape, width, rows), shape)
 
 
 def _curves(history: History) -> dict:
@@ -404,6 +429,18 @@ def _warn_of_noise(drowned: str | None) -> None:
             "channel by itself, or by a logarithm), or lower the noise by augment.",
             stacklevel=6,
         )
+
+
+def _check_assigned(estimator: BaseSSL) -> None:
+    """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
+    shared = [name for name in BaseSSL._parameter_constraints if name != "augment"]
+    for name in (*estimator._get_param_names(), *shared):
+        if not hasattr(estimator, name):
+            raise AttributeError(
+                f"{type(estimator).__name__}.__init__ must take all parameters that estimators "
+                "share and assign each of its parameters to an attribute of the same name. It "
+                f"has assigned none named {name!r}."
+            )
 
 
 def _forget(estimator: BaseEstimator) -> None:

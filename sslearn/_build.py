@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-import io
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer
+from torch.overrides import TorchFunctionMode
 
-from ._objective import mark_frozen
+from ._objective import keep_frozen, mark_frozen
 
 __all__ = [
     "Features",
     "Reshape",
     "build_features",
     "build_module",
+    "call",
     "check_call",
+    "clonable",
     "copy_module",
+    "in_training",
     "probe",
 ]
+
+# Rows with which networks are tried that cannot be trained on two.
+_MANY = 32
 
 
 class Features(nn.Module):
@@ -58,54 +66,137 @@ class Reshape(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(len(x), *self.shape)
+        return x.reshape(x.shape[0], *self.shape)  # len(x) is a constant in a trace
 
 
 def copy_module(module: nn.Module) -> nn.Module:
     """Copy deeply, so that the caller's object is never trained."""
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError:
-        # Non-leaf tensors (the old weight_norm keeps one) refuse deepcopy, not serialisation.
-        buffer = io.BytesIO()
-        torch.save(module, buffer)
-        buffer.seek(0)
-        return torch.load(buffer, weights_only=False)
+    # Without gradients, or the parameters of a scripted module would be results of a copy and not
+    # leaves, which optimizers refuse; then they forget whether they are trained.
+    with torch.no_grad(), _AnyTensorCopies():
+        copied = copy.deepcopy(module)
+    for own, given in zip(copied.parameters(), module.parameters(), strict=True):
+        own.requires_grad = given.requires_grad
+    return copied
 
 
-def check_call(function: Callable, name: str, *arguments: str) -> None:
+class _AnyTensorCopies(TorchFunctionMode):
+    """While entered, tensors that refuse ``copy.deepcopy`` are copied too; thread-local.
+
+    Those are results of a computation, which the old ``weight_norm`` keeps, and modules that
+    remember their activations; and the buffers of lazy layers that have seen no batch.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not torch.Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        if id(tensor) not in memo:
+            if isinstance(tensor, UninitializedBuffer):
+                make: Any = type(tensor)
+                memo[id(tensor)] = make(tensor.requires_grad, tensor.device, tensor.dtype)
+            elif tensor.is_leaf:
+                memo[id(tensor)] = func(tensor, memo)
+            else:
+                memo[id(tensor)] = tensor.detach().clone()
+        return memo[id(tensor)]
+
+
+def clonable(parameter: Any) -> Any:
+    """Return a parameter in which ``sklearn.base.clone`` copies modules by :func:`copy_module`."""
+    if type(parameter) in (list, tuple):
+        return type(parameter)(map(clonable, parameter))
+    plain = isinstance(parameter, nn.Module) and not hasattr(parameter, "get_params")
+    return _Clonable(parameter) if plain else parameter
+
+
+class _Clonable:
+    """A module as scikit-learn's clone sees it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __sklearn_clone__(self) -> nn.Module:
+        return copy_module(self.module)
+
+
+def check_call(function: Callable, name: str, *arguments: str, value: str | None = None) -> None:
     """Refuse a callable that cannot take the arguments so called, before it is called with them.
 
-    Python's own error would name neither the parameter nor what is passed to it.
+    Python's own error would name neither the parameter nor what is passed to it. Where a `value`
+    is to be returned, a class is refused too: it would return an object of itself.
     """
-    takes = function.forward if isinstance(function, nn.Module) else function
+    called = f"The '{name}' parameter is called as {name}({', '.join(arguments)})"
+    signature = _signature(function.forward if isinstance(function, nn.Module) else function)
+    if signature is not None:
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise TypeError(
+                f"{called}. Got {_named(function)}, which takes {signature}."
+            ) from error
+    made = function.func if isinstance(function, functools.partial) else function
+    if value is not None and isinstance(made, type):
+        raise TypeError(f"{called} and must return {value}. Got the class {made.__name__} instead.")
+
+
+def _signature(function: Callable) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(takes)
+        return inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions do not tell
-        return
+        return None
+
+
+def call(function: Callable, name: str, *arguments: Any, words: str) -> Any:
+    """Call a callable that a parameter holds; should it fail, say what was asked of it.
+
+    Parameters
+    ----------
+    function : callable
+        The caller's.
+    name : str
+        Of the parameter.
+    *arguments
+        What it is called with.
+    words : str
+        "is called with ... and must return ...".
+    """
     try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        called = getattr(function, "__name__", type(function).__name__)
-        raise TypeError(
-            f"The '{name}' parameter is called as {name}({', '.join(arguments)}). Got {called}, "
-            f"which takes {signature}."
+        return function(*arguments)
+    except Exception as error:
+        raise ValueError(
+            f"The '{name}' parameter {words}. Got {type(error).__name__} from {_named(function)}: "
+            f"{error}"
         ) from error
 
 
-def build_module(given: nn.Module | Callable[[Any], nn.Module], argument: Any, *, name: str):
-    """Copy `given` if it is a module, otherwise call it with `argument`.
+def _named(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, name: str):
+    """Copy `given` if it is a module, otherwise call it with `arguments`, a shape or widths.
 
     A module is asked for first: modules are callable too.
     """
     if isinstance(given, nn.Module):
         return _own_copy(given, name)
-    check_call(given, name, repr(argument))
-    made = given(argument)
+    if not callable(given):
+        raise TypeError(
+            f"The '{name}' parameter must be a torch.nn.Module or a callable that returns one, or "
+            f"hold such. Got {given!r} instead."
+        )
+    shown = tuple(map(repr, arguments))
+    check_call(given, name, *shown)
+    kind = "a shape (a tuple of ints)" if isinstance(arguments[0], tuple) else "a width (an int)"
+    if len(arguments) > 1:
+        kind = "two widths (ints)"
+    words = f"is called with {kind} and must return a torch.nn.Module"
+    made = call(given, name, *arguments, words=words)
     if not isinstance(made, nn.Module):
         raise TypeError(
-            f"The '{name}' parameter is a callable and must return a torch.nn.Module. "
-            f"Got {type(made).__name__} from {name}({argument!r}) instead."
+            f"The '{name}' parameter {words}. Got {type(made).__name__} from "
+            f"{name}({', '.join(shown)}) instead."
         )
     # A copy of this too: it may be the caller's own, kept for several fits.
     return _own_copy(made, name)
@@ -122,8 +213,26 @@ def _own_copy(module: nn.Module, name: str) -> nn.Module:
     return mark_frozen(copied)
 
 
-def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tensor:
+def probe(
+    module: nn.Module, shape: tuple[int, ...], *, name: str, trains: bool = False
+) -> torch.Tensor:
     """Ask `module`, in eval mode, what it makes of one row and of two rows of zeros.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In eval mode afterwards.
+    shape : tuple of int
+        Of a row.
+    name : str
+        Of the parameter that it comes from.
+    trains : bool
+        Whether it will be trained: it is asked in train mode too.
+
+    Returns
+    -------
+    Tensor
+        What it makes of the two rows, in eval mode.
 
     Raises
     ------
@@ -131,36 +240,61 @@ def probe(module: nn.Module, shape: tuple[int, ...], *, name: str) -> torch.Tens
         When it fails on them, or returns anything but one float tensor with a row for each row.
     """
     for n in (1, 2):
-        output = _probe(module, torch.zeros(n, *shape), name)
+        output = _probe(module.eval(), torch.zeros(n, *shape), name)
+    if trains:
+        found = in_training(module, shape, lambda m, x: _probe(m, x, name, mode="train mode"))
+        if found[0].numel() != output[0].numel():
+            raise ValueError(
+                f"The '{name}' parameter must return as many features in train mode as in eval "
+                f"mode. Got shapes {tuple(found.shape)} and {tuple(output.shape)} for two rows."
+            )
     return output
 
 
-def _probe(module: nn.Module, sample: torch.Tensor, name: str) -> torch.Tensor:
+def in_training(
+    module: nn.Module, shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], Any]
+) -> Any:
+    """Return what `run` makes of a copy of a module in train mode, and of some rows of zeros.
+
+    Of a copy, since batch statistics move, and with draws that nobody else sees. Rows are two, and
+    more where that fails: statistics of parts of a batch need them.
+    """
+    tried = keep_frozen(copy_module(module).train())
+    with torch.no_grad(), torch.random.fork_rng([]):
+        try:
+            return run(tried, torch.zeros(2, *shape))
+        except Exception:
+            return run(tried, torch.zeros(_MANY, *shape))
+
+
+def _probe(
+    module: nn.Module, sample: torch.Tensor, name: str, *, mode: str = "eval mode"
+) -> torch.Tensor:
     with torch.no_grad():  # not inference mode: lazy layers make their parameters here
         try:
-            output = module.eval()(sample)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            output = module(sample)
+        except Exception as error:
             raise ValueError(
                 f"The '{name}' parameter does not fit: a batch of shape {tuple(sample.shape)} "
-                f"fails in {type(module).__name__} with: {error}"
+                f"fails in {type(module).__name__}, in {mode}, with: {error}"
             ) from error
     if not (isinstance(output, torch.Tensor) and output.is_floating_point()):
         kind = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
         raise ValueError(
-            f"The '{name}' parameter must return one float tensor of shape (n, ...). "
-            f"Got {kind} instead."
+            f"The '{name}' parameter must return one float tensor of shape (n, ...), in train mode "
+            f"and in eval mode. Got {kind} in {mode}."
         )
     if output.ndim < 2 or len(output) != len(sample) or output[0].numel() == 0:
         raise ValueError(
             f"The '{name}' parameter must return a row of features for each row. Got shape "
-            f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}."
+            f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}, in {mode}."
         )
     return output
 
 
 def build_features(
-    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder"
+    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder", trains: bool = False
 ) -> Features:
     """Wrap `module`, an encoder of samples of a shape, once :func:`probe` has passed it."""
-    width = probe(module, sample_shape, name=name)[0].numel()
+    width = probe(module, sample_shape, name=name, trains=trains)[0].numel()
     return Features(mark_frozen(module), width)

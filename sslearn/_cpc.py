@@ -135,8 +135,8 @@ class CPC(BaseSSL):
         What ``transform`` returns: the mean over all patches of the encoder's features, or the
         last context, for series only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 256; of series those of all its
-        layers, 1280 and two for each channel).
+        Width of the default encoder's features (None: 256; of series those of all its layers, and
+        two for each channel: 1280, or 608 for patches of more than 4096 values).
     augment : callable, default=None
         Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
         None: the default for the kind of input. To search over its parameters

@@ -44,7 +44,7 @@ def greedy_map(kernel, k: int) -> np.ndarray:
     kernel = np.asarray(kernel, dtype=np.float64)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
         raise ValueError(f"greedy_map needs a square kernel. Got shape {kernel.shape} instead.")
-    return _greedy(kernel.diagonal(), kernel.__getitem__, k)
+    return _told(*_greedy(kernel.diagonal(), kernel.__getitem__, k))
 
 
 def greedy_map_of_features(features, k: int) -> np.ndarray:
@@ -68,10 +68,13 @@ def greedy_map_of_features(features, k: int) -> np.ndarray:
             f"Got shape {features.shape} instead."
         )
     diagonal = np.einsum("nd,nd->n", features, features)
-    return _greedy(diagonal, lambda item: features @ features[item], k)
+    return _told(*_greedy(diagonal, lambda item: features @ features[item], k))
 
 
-def _greedy(diagonal: np.ndarray, row: Callable[[int], np.ndarray], k: int) -> np.ndarray:
+def _greedy(
+    diagonal: np.ndarray, row: Callable[[int], np.ndarray], k: int
+) -> tuple[np.ndarray, int]:
+    """Return the items in the order of choice, and after how many of them the rank gave out."""
     n = len(diagonal)
     if not 1 <= k <= n:
         raise ValueError(f"k must be in the range [1, {n}], the number of items. Got {k!r}.")
@@ -84,7 +87,7 @@ def _greedy(diagonal: np.ndarray, row: Callable[[int], np.ndarray], k: int) -> n
     for t in range(k):
         largest = gain.max()
         if not largest > nothing:
-            return _filled(chosen, diagonal, k)
+            return _filled(chosen, diagonal, k), t
         item = int(np.argmax(gain >= largest - _TIE * largest))
         along = coordinates[t]
         np.dot(coordinates[:t, item], coordinates[:t], out=along)
@@ -93,21 +96,27 @@ def _greedy(diagonal: np.ndarray, row: Callable[[int], np.ndarray], k: int) -> n
         gain -= along * along
         gain[item] = -np.inf
         chosen.append(item)
-    return np.array(chosen)
+    return np.array(chosen), k
 
 
 def _filled(chosen: list[int], diagonal: np.ndarray, k: int) -> np.ndarray:
-    warnings.warn(
-        f"The kernel has rank {len(chosen)}: only so many of {k} items differ. The rest are those "
-        "of the largest diagonal entries, which add nothing new.",
-        stacklevel=4,
-    )
     order = np.argsort(-diagonal, kind="stable")
     rest = order[~np.isin(order, chosen)]
     return np.concatenate([np.array(chosen, dtype=int), rest[: k - len(chosen)]])
 
 
-def most_diverse(outputs: Sequence[torch.Tensor], k: int) -> tuple[np.ndarray, np.ndarray]:
+def _told(chosen: np.ndarray, rank: int) -> np.ndarray:
+    """Warn where the rank gave out, in the name of whoever called."""
+    if rank < len(chosen):
+        warnings.warn(
+            f"The kernel has rank {rank}: only so many of {len(chosen)} items differ. The rest are "
+            "those of the largest diagonal entries, which add nothing new.",
+            stacklevel=3,
+        )
+    return chosen
+
+
+def most_diverse(outputs: Sequence[torch.Tensor], k: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Choose the candidates whose outputs on the same rows tell those rows apart most differently.
 
     Candidate i is described by S_i, the cosines between the rows of its outputs; the kernel is the
@@ -126,6 +135,8 @@ def most_diverse(outputs: Sequence[torch.Tensor], k: int) -> tuple[np.ndarray, n
         In the order of choice.
     kernel : ndarray of shape (k, k)
         Of the chosen ones, its diagonal exactly 1.
+    n_different : int
+        How many of them, the first, differ; the rest add nothing new.
     """
     units = [F.normalize(o.detach().double().flatten(1), dim=1) for o in outputs]  # (B, d_i)
     n_rows = len(units[0])
@@ -140,9 +151,9 @@ def most_diverse(outputs: Sequence[torch.Tensor], k: int) -> tuple[np.ndarray, n
         rows[item][item] = 1.0
         return rows[item]
 
-    chosen = _greedy(np.ones(len(units)), kept, k)
+    chosen, n_different = _greedy(np.ones(len(units)), kept, k)
     kernel = np.stack([(rows[i] if i in rows else kept(i))[chosen] for i in chosen])
-    return chosen, (kernel + kernel.T) / 2
+    return chosen, (kernel + kernel.T) / 2, n_different
 
 
 def _row_by_cosines(units: list[torch.Tensor]) -> Callable[[int], np.ndarray]:

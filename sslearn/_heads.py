@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -18,6 +17,7 @@ __all__ = [
     "WIDTH",
     "SideBySide",
     "at_each_place",
+    "make_adapter",
     "make_head",
     "make_predictors",
     "mlp_head",
@@ -96,13 +96,66 @@ def make_head(
     if given is None:
         return Features(mlp_head(width, widths, **norms), int(widths[-1]))
     made = build_module(given, width, name=name)
-    found = probe(made, (width,), name=name)[0].numel()
+    found = probe(made, (width,), name=name, trains=True)[0].numel()
     if out is not None and found != out:
         raise ValueError(
             f"The '{name}' parameter must map rows of {width} features to rows of {out}. Got "
             f"{found} features from {type(made).__name__}."
         )
     return Features(made, found)
+
+
+def make_adapter(
+    given: nn.Module | Callable[[int], nn.Module] | None,
+    encoder: Features,
+    sample_shape: tuple[int, ...],
+) -> Features:
+    """Return what stands between features and predictors: the caller's, or nothing for None.
+
+    Parameters
+    ----------
+    given : nn.Module, callable or None
+        The ``adapter`` parameter; a callable gets the width.
+    encoder : Features
+        Whose features it gets, flattened.
+    sample_shape : tuple of int
+        Of what the encoder gets.
+
+    Raises
+    ------
+    ValueError
+        Where it does not take the features; or where it is a module that takes what the encoder
+        gives before that is flattened as well, and makes something else of it: pooling, say.
+    """
+    own = nn.Identity() if given is None else given
+    adapter = make_head(own, encoder.width, (), name="adapter")
+    if not isinstance(given, nn.Module):
+        return adapter
+    shape = tuple(probe(encoder.module, sample_shape, name="encoder").shape[1:])
+    if len(shape) == 1:
+        return adapter
+    maps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    of_features = _adapted(adapter, maps.flatten(1))
+    try:
+        of_maps = _adapted(adapter, maps)
+    except Exception:  # it takes flattened features only
+        return adapter
+    if of_maps.shape != of_features.shape or not torch.allclose(
+        of_maps, of_features, equal_nan=True
+    ):
+        raise ValueError(
+            f"The 'adapter' parameter gets flattened features of shape (n, {encoder.width}), while "
+            f"the encoder gives (n, {', '.join(map(str, shape))}), of which "
+            f"{type(given).__name__} would make something else. Put nn.Unflatten(1, {shape}) "
+            "before it if it is for the latter, or nn.Flatten() if it is for flattened features."
+        )
+    return adapter
+
+
+@torch.no_grad()
+def _adapted(adapter: Features, x: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng([]):  # each call begins with the same draws
+        return adapter(x.clone())
 
 
 def make_predictors(
@@ -134,7 +187,7 @@ def make_predictors(
     made = []
     for one, out in zip(each, target_widths, strict=True):
         if one is not None and not isinstance(one, nn.Module):
-            one = build_module(functools.partial(one, width), out, name="predictors")
+            one = build_module(one, width, out, name="predictors")
         widths = (*(width,) * (n_layers - 1), out)
         made.append(make_head(one, width, widths, name="predictors", out=out))
     return made
@@ -143,20 +196,21 @@ def make_predictors(
 class SideBySide(nn.Module):
     """Several heads of the same features: (n, width) to what each gives, one beside another.
 
-    Linear ones become one linear map, whose rows are theirs: many small products take most of
-    their time to start.
-
     Parameters
     ----------
     heads : sequence of Features
         As :func:`make_predictors` gives them.
+    join : bool
+        Make one linear map of linear heads, whose rows are theirs: many small products take most
+        of their time to start. Not for an optimizer that looks at a layer as a whole, as LARS
+        does: it would take them for one.
     """
 
-    def __init__(self, heads: Sequence[Features]) -> None:
+    def __init__(self, heads: Sequence[Features], *, join: bool) -> None:
         super().__init__()
         #: Outputs of each.
         self.widths = [head.width for head in heads]
-        joint = _one_map([_bare(head) for head in heads])
+        joint = _one_map([_bare(head) for head in heads]) if join else None
         self.heads = nn.ModuleList(heads if joint is None else [joint])
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:

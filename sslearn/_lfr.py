@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
@@ -13,7 +14,7 @@ from torch import nn
 from ._base import BaseSSL
 from ._build import Features
 from ._dpp import most_diverse
-from ._heads import HEAD, WIDTH, SideBySide, make_head, make_predictors
+from ._heads import HEAD, WIDTH, SideBySide, make_adapter, make_predictors
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 from ._objective import Batch, Objective
 from ._projectors import calibrate, make_projectors
@@ -21,6 +22,9 @@ from ._row_cache import RowCache
 from ._sklearn import Interval, StrOptions
 
 __all__ = ["LFR"]
+
+# Calls between `fit` and `prepare`, for a warning in the name of whoever called `fit`.
+_TO_THE_CALLER = 6
 
 
 class _LFRObjective(Objective):
@@ -31,7 +35,7 @@ class _LFRObjective(Objective):
         encoder: nn.Module,
         adapter: Features,
         candidates: list[Features],
-        make_predictors: Callable[[list[int]], list[Features]],
+        make_predictors: Callable[[list[int]], SideBySide],
         compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         at_once: bool,
         phases: tuple[str, ...],
@@ -70,12 +74,21 @@ class _LFRObjective(Objective):
                     f"{len(sample)} training rows."
                 )
         if self.n_targets is not None:
-            self.chosen, self.kernel = most_diverse(outputs, self.n_targets)
+            self.chosen, self.kernel, n_different = most_diverse(outputs, self.n_targets)
+            if n_different < self.n_targets:
+                warnings.warn(
+                    f"Only {n_different} of the {self.n_targets} targets of LFR (n_targets) differ "
+                    f"on the {len(sample)} training rows on which the candidates are compared "
+                    "(selection_batch_size); the rest are filled up with candidates that add "
+                    "nothing new. Pass projectors that differ more, raise selection_batch_size or "
+                    "lower n_targets.",
+                    stacklevel=_TO_THE_CALLER,
+                )
             candidates = list(self.projectors)
             self.projectors = nn.ModuleList([candidates[i] for i in self.chosen])
         widths = [outputs[i].shape[1] for i in self.chosen]
         self.at_once &= len(set(widths)) == 1
-        self.predictors = SideBySide(self.make_predictors(widths)).to(sample.device)
+        self.predictors = self.make_predictors(widths).to(sample.device)
         # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
         again = [projector(sample) for projector in self.projectors]
         same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
@@ -151,7 +164,8 @@ class LFR(BaseSSL):
         A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
         None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
     n_targets : int, default=6
-        Projectors that are foretold, chosen from the candidates. None: all, without a choice.
+        Projectors that are foretold, chosen from the candidates. None: all, without a choice. Of a
+        shorter list of ``projectors``, all.
     n_candidates : int, default=60
         Random projectors to choose from. A list of ``projectors`` has its own number.
     projectors : callable or list of nn.Module, default=None
@@ -186,7 +200,9 @@ class LFR(BaseSSL):
         End training after so many steps of the encoder, if the epochs do not end it earlier.
     adapter : nn.Module or callable, default=None
         Stands between the features and the predictors, learns and rests with the encoder, and is
-        gone after ``fit``. A callable gets the width of the features.
+        gone after ``fit``. It gets flattened features (n, width), whatever the encoder gives:
+        begin it with ``nn.Unflatten`` where it is for maps. A callable gets the width of the
+        features and returns a module.
     embedding_dim : int, default=None
         Width of the default encoder's features (None: 1024 for tables, statistics of all its
         stages otherwise).
@@ -275,7 +291,9 @@ class LFR(BaseSSL):
     Targets are computed once for all rows, and features once for all passes of the predictors, and
     looked up from then on, where rows have numbers (not those of a stream) and the values take at
     most 1 GiB; targets only where a projector gives the same rows the same output twice. The
-    choice is made in float64 and is the same for the same ``random_state``.
+    choice is made in float64 and is the same for the same ``random_state``. Where fewer than
+    ``n_targets`` candidates differ on the rows on which they are compared, the rest are filled up
+    with candidates that add nothing new, the first ones first, and ``fit`` warns.
 
     On the CPU an integer ``random_state`` gives the same bits again,
     for the same number of threads.
@@ -392,12 +410,10 @@ class LFR(BaseSSL):
                 "The 'projectors' parameter is an empty list. Give one module or more, or None for "
                 "random networks."
             )
-        n_candidates = len(self.projectors) if listed else self.n_candidates
-        if self.n_targets is not None and self.n_targets > n_candidates:
-            source = "projectors in the list" if listed else "n_candidates"
+        if not listed and self.n_targets is not None and self.n_targets > self.n_candidates:
             raise ValueError(
                 f"The 'n_targets' parameter must be at most the number of candidates. Got "
-                f"n_targets={self.n_targets} and {n_candidates} {source}."
+                f"n_targets={self.n_targets} and n_candidates={self.n_candidates}."
             )
 
     def _optimizer(self):
@@ -414,24 +430,27 @@ class LFR(BaseSSL):
             data.sample_shape,
             data.a_look,
         )
-        own = nn.Identity() if self.adapter is None else self.adapter
-        adapter = make_head(own, encoder.width, (), name="adapter")
+        n_targets = self.n_targets and min(self.n_targets, len(candidates))
+        adapter = make_adapter(self.adapter, encoder, data.sample_shape)
         barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)
         learning = "encoder" if self.alternate else "joint"
         return _LFRObjective(
             encoder,
             adapter,
             candidates,
-            functools.partial(
-                make_predictors, self.predictors, self.predictor_layers, adapter.width
-            ),
+            functools.partial(self._make_predictors, adapter.width),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
             isinstance(self.loss, str),
             (learning,) + ("predictors",) * self.predictor_epochs,
-            self.n_targets,
+            n_targets,
             self.selection_batch_size,
             self.max_encoder_steps,
         )
+
+    def _make_predictors(self, width, target_widths):
+        heads = make_predictors(self.predictors, self.predictor_layers, width, target_widths)
+        # These move each weight by itself; of a callable's optimizer that is not known.
+        return SideBySide(heads, join=self.optimizer in (None, "adamw", "adam", "sgd"))
 
     def _publish(self, objective):
         self.target_indices_ = objective.chosen

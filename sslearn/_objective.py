@@ -30,12 +30,22 @@ The contract, for those who write a method. All hooks have defaults; most method
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["Batch", "Objective", "joined", "jointly", "mark_frozen"]
+__all__ = [
+    "Batch",
+    "Objective",
+    "check_objective",
+    "joined",
+    "jointly",
+    "keep_frozen",
+    "mark_frozen",
+]
 
 
 class Batch:
@@ -44,7 +54,8 @@ class Batch:
     Attributes
     ----------
     index : Tensor of shape (n,) or None
-        Which rows of the training data these are; None for a stream, whose rows have no number.
+        Numbers of these rows in X, below ``data.n_rows``, held-out rows counted; None for a stream,
+        whose rows have no number.
     views : tuple of Tensors, each of shape (n, ...)
         Random views, standardised and ready for the encoder. Empty when ``n_views`` is 0.
     generator : torch.Generator
@@ -97,7 +108,10 @@ class Objective(nn.Module):
         return x
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement loss(*views), or batch_loss(batch) where it "
+            "needs more than views, and return a scalar tensor."
+        )
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         return self.loss(*batch.views)
@@ -119,10 +133,45 @@ class Objective(nn.Module):
     def train(self, mode: bool = True) -> Objective:
         """Set the mode; what the caller froze stays in eval, so its batch statistics stay too."""
         super().train(mode)
-        for module in self.modules():
-            if getattr(module, "_sslearn_frozen", False):
-                module.training = False
-        return self
+        return keep_frozen(self)  # type: ignore[return-value]
+
+
+def check_objective(made: Any, author: str) -> Objective:
+    """Return what the method of an `author` has made, if it can be trained.
+
+    Raises
+    ------
+    TypeError
+        Where it is no objective, or does not take the views that it asks for.
+    """
+    if not isinstance(made, Objective):
+        raise TypeError(
+            f"{author}._make_objective must return a sslearn.base.Objective. Got "
+            f"{type(made).__name__} instead."
+        )
+    name, features = type(made).__name__, made.features
+    if not isinstance(features, nn.Module):
+        raise TypeError(
+            f"{name}.features must be a torch.nn.Module. Got {type(features).__name__} instead."
+        )
+    if "batch_loss" not in vars(made) and type(made).batch_loss is Objective.batch_loss:
+        signature = inspect.signature(made.loss)
+        try:
+            signature.bind(*range(made.n_views))
+        except TypeError as error:
+            raise TypeError(
+                f"{name}.loss is called with as many views as n_views says, {made.n_views}. Got "
+                f"one that takes {signature}."
+            ) from error
+    return made
+
+
+def keep_frozen(module: nn.Module) -> nn.Module:
+    """Put what :func:`mark_frozen` has marked back into eval mode, after the mode was set."""
+    for child in module.modules():
+        if getattr(child, "_sslearn_frozen", False):
+            child.training = False
+    return module
 
 
 def mark_frozen(module: nn.Module) -> nn.Module:

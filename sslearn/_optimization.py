@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
+
+from ._build import call
 
 __all__ = [
     "LARS",
@@ -22,6 +26,9 @@ __all__ = [
 NOTHING_MOVES = (
     "There is nothing to train: all parameters of the encoder and of the heads are frozen"
 )
+
+# Normalisation layers, whose weights may have several axes; the last are batch and instance norms.
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
 # Epochs without a better loss after which the plateau schedule lowers the rate.
 _PATIENCE = 10
@@ -96,11 +103,17 @@ class LARS(Optimizer):
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split the parameters that can move: weights, and biases and norms, which do not decay."""
+    exempt = {
+        id(parameter)
+        for owner in module.modules()
+        for name, parameter in owner.named_parameters(recurse=False)
+        if isinstance(owner, _NORMS) or parameter.ndim <= 1 or "bias" in name.split("_")
+    }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 else plain).append(parameter)
+            (plain if id(parameter) in exempt else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0, "lars": False},
@@ -123,17 +136,26 @@ def make_optimizer(
         return LARS(groups, lr=learning_rate)
     groups = [{k: v for k, v in group.items() if k != "lars"} for group in groups]
     if callable(optimizer):
-        made = optimizer(groups)
+        words = (
+            "is called with parameter groups, which hold learning rate and decay, and must return "
+            "a torch.optim.Optimizer"
+        )
+        made = call(optimizer, "optimizer", groups, words=words)
         if not isinstance(made, Optimizer):
             raise TypeError(
-                "The 'optimizer' parameter is a callable and must return a "
-                f"torch.optim.Optimizer. Got {type(made).__name__} instead."
+                f"The 'optimizer' parameter {words}. Got {type(made).__name__} instead."
+            )
+        closure = inspect.signature(made.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise ValueError(
+                f"The 'optimizer' parameter {words}, whose step() is called without a closure. Got "
+                f"{type(made).__name__}, which needs one."
             )
         known = {id(p) for group in groups for p in group["params"]}
         if not all(id(p) in known for group in made.param_groups for p in group["params"]):
             raise ValueError(
-                "The 'optimizer' parameter is a callable and must return an optimizer of the "
-                "parameter groups that it is given. Got one of other parameters."
+                "The 'optimizer' parameter must return an optimizer of the parameter groups that "
+                "it is called with. Got one of other parameters."
             )
         return made
     # Fused: one kernel for all parameters, three to four times faster than a loop over them.
@@ -201,13 +223,30 @@ class LearningRate:
     def factor(self, step: int) -> float | None:
         """Return what multiplies the base rates at a step; None: leave them as they are."""
         if callable(self.schedule):
-            return float(self.schedule(step, self.n_steps))
+            return self._own_factor(self.schedule, step)
         if step < self.n_warmup:
             return (step + 1) / self.n_warmup
         if self.schedule == "cosine":
             progress = (step - self.n_warmup) / max(1, self.n_steps - self.n_warmup)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return None if self.plateau is not None else 1.0
+
+    def _own_factor(self, schedule: Callable[[int, int], float], step: int) -> float:
+        words = (
+            "is called with (step, n_steps) and must return the factor on the learning rate, a "
+            "finite number that is not negative"
+        )
+        given = call(schedule, "lr_schedule", step, self.n_steps, words=words)
+        try:
+            factor = math.nan if isinstance(given, str) else float(given)
+        except (TypeError, ValueError):
+            factor = math.nan
+        if not 0 <= factor < math.inf:
+            raise ValueError(
+                f"The 'lr_schedule' parameter {words}. Got {given!r} at step {step} of "
+                f"{self.n_steps}."
+            )
+        return factor
 
     def set(self, step: int) -> None:
         factor = self.factor(step)

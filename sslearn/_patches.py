@@ -90,7 +90,7 @@ class PatchGrid:
 
     def lay(self, features: torch.Tensor) -> torch.Tensor:
         """Lay what was found of each patch (n * positions, d) on the grid: (n, d, *grid)."""
-        grid = features.unflatten(0, (-1, math.prod(self.shape))).mT
+        grid = features.unflatten(0, (-1, math.prod(self.shape))).transpose(1, 2)
         return grid.unflatten(2, self.shape)
 
 
@@ -180,7 +180,8 @@ def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int | None) -> nn
     patch_shape : tuple of int
         (channels, ...).
     embedding_dim : int or None
-        Features that come out, of the last layer. None: 256, and of series those of all layers.
+        Features that come out, of the last layer. None: 256, and of series those of all layers
+        (of a :class:`ResNet`: mean and deviation of all stages).
     """
     channels, *sizes = patch_shape
     series = len(sizes) == 1

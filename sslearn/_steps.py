@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -257,10 +258,24 @@ class Steps:
             raise Interrupted
         batch = self.data.batch(raw, index, self.views)
         with self._autocast():
-            loss = self.objective.batch_loss(batch)
+            loss = self._checked(self.objective.batch_loss(batch))
         self._total += loss.detach()
         self._count += 1
         return loss
+
+    def _checked(self, loss: Any) -> torch.Tensor:
+        """Return a loss, if it is one."""
+        if isinstance(loss, torch.Tensor) and loss.ndim == 0:
+            if loss.requires_grad or not torch.is_grad_enabled():
+                return loss
+            got = "one without a gradient"
+        else:
+            is_tensor = isinstance(loss, torch.Tensor)
+            got = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
+        raise TypeError(
+            f"The loss of {type(self.objective).__name__} must be a scalar tensor that has a "
+            f"gradient. Got {got} instead."
+        )
 
     def take(self, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the raw rows and the numbers of one batch of a chunk."""
@@ -414,5 +429,5 @@ class Steps:
         for index in self.held_out.tensor_split(n_batches):
             batch = self.data.batch(self.data.rows.take(index), index, generator)
             with self._autocast():
-                total += self.objective.batch_loss(batch).detach() * len(index)
+                total += self._checked(self.objective.batch_loss(batch)).detach() * len(index)
         return float(total) / len(self.held_out)

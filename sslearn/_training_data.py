@@ -13,6 +13,7 @@ import torch
 from ._data import Rows, Stream, chunk_rows, sample_rows
 from ._objective import Batch
 from ._standardize import Standardize, Statistics, check_finite
+from .augment import Augmentation
 
 __all__ = ["TrainingData", "measure"]
 
@@ -73,18 +74,32 @@ def _may_have_no_end(stream: Stream) -> Iterator[torch.Tensor]:
         yield batch
 
 
-def _checked(views: Any, x: torch.Tensor) -> torch.Tensor:
+def _views(
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+    x: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
     """Return the views of `x`; images may have become smaller, a table may not."""
+    try:
+        views: Any = augment(x, generator)
+    except Exception as error:
+        if isinstance(augment, Augmentation) and isinstance(error, TypeError | ValueError):
+            raise  # it says itself which of its parameters, or what of x, is wrong
+        raise ValueError(f"{_called(x)}. Got {type(error).__name__}: {error}") from error
     if not isinstance(views, torch.Tensor):
         got = type(views).__name__
     elif views.ndim != x.ndim or views.shape[:2] != x.shape[:2]:
         got = f"shape {tuple(views.shape)}"
     else:
         return views.float()
+    raise ValueError(f"{_called(x)}. Got {got} instead.")
+
+
+def _called(x: torch.Tensor) -> str:
     kept = "rows and features" if x.ndim == 2 else "rows, channels and axes"
-    raise ValueError(
-        f"The 'augment' parameter must return a tensor with the {kept} that it is given, shape "
-        f"{tuple(x.shape)}. Got {got} instead."
+    return (
+        "The 'augment' parameter is called as augment(x, generator) and must return a tensor with "
+        f"the {kept} of x, shape {tuple(x.shape)}"
     )
 
 
@@ -153,9 +168,18 @@ class TrainingData:
         self._looked_at: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        if isinstance(self.rows, Stream):
-            return self.rows.n_rows or 0
-        return len(self.rows) if self.index is None else len(self.index)
+        """Return how many rows are trained on."""
+        return self.n_rows if self.index is None else len(self.index)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of X, held-out ones too: what ``Batch.index`` counts."""
+        return (self.rows.n_rows or 0) if isinstance(self.rows, Stream) else len(self.rows)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the rows have no numbers, and ``Batch.index`` is None."""
+        return self.rows.is_stream
 
     def to_device(self, x: torch.Tensor) -> torch.Tensor:
         """Move raw rows to the device, in their own dtype."""
@@ -180,7 +204,7 @@ class TrainingData:
                 if self.n_views > 1:
                     unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
                 if self.augment is not None:
-                    unit = _checked(self.augment(unit, generator), unit)
+                    unit = _views(self.augment, unit, generator)
                 unit = self.standardize.normalize(unit).contiguous()
             views = unit.chunk(self.n_views)
             if self.watch_views:

@@ -123,7 +123,7 @@ def test_the_online_encoder_is_what_transforms():
             {"projector": nn.Linear(8, 5), "predictor": nn.Linear(5, 4)},
             "'predictor' parameter must map rows of 5 features to rows of 5. Got 4",
         ),
-        ({"projector": lambda width: "no module"}, "'projector' parameter is a callable"),
+        ({"projector": lambda width: "no module"}, "'projector' parameter is called with a width"),
         ({"batch_size": 1}, "'batch_size' parameter of BYOL"),
     ],
 )

@@ -166,7 +166,8 @@ class TestEveryKind:
         with pytest.raises(ValueError, match="0 sample"):
             estimator.transform(X[:0])
 
-    @pytest.mark.filterwarnings("ignore:The kernel has rank")  # two rows say little of projectors
+    # Two rows say little of projectors.
+    @pytest.mark.filterwarnings("ignore:Only . of the . targets of LFR")
     def test_few_rows(self, name, kind):
         X = rows(kind)
         for n in (2, 3, 17):  # fewer than a batch; a last batch of one row
@@ -176,7 +177,7 @@ class TestEveryKind:
             small(name).fit(X[:1])
         assert estimator.transform(X[:1]).shape == (1, 8)
 
-    @pytest.mark.filterwarnings("ignore:The kernel has rank")
+    @pytest.mark.filterwarnings("ignore:Only . of the . targets of LFR")
     def test_constant_rows_and_features(self, name, kind):
         X = rows(kind)
         X[:, 0] = 7
@@ -225,6 +226,26 @@ class TestEveryKind:
         with torch.inference_mode():
             direct = estimator.encoder_(torch.from_numpy(X)).numpy()
         np.testing.assert_allclose(together, direct, rtol=0, atol=atol)
+
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+    def test_traced_on_some_rows_runs_on_others(self, name, kind):
+        X = rows(kind)
+        encoder = small(name).fit(X).encoder_
+        traced = torch.jit.trace(encoder, torch.from_numpy(X[:4]))
+        # The older ONNX exporter has no such operator.
+        assert "aten::mT" not in str(traced.inlined_graph)
+        for n in (1, 9):
+            x = torch.from_numpy(X[:n])
+            torch.testing.assert_close(traced(x), encoder(x), rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.slow
+    def test_exported_for_any_number_of_rows(self, name, kind):
+        X = rows(kind)
+        encoder = small(name).fit(X).encoder_
+        shapes = ({0: torch.export.Dim("n")},)
+        program = torch.export.export(encoder, (torch.from_numpy(X[:4]),), dynamic_shapes=shapes)
+        x = torch.from_numpy(X[:9])
+        torch.testing.assert_close(program.module()(x), encoder(x), rtol=1e-5, atol=1e-6)
 
     def test_set_output(self, name, kind):
         pytest.importorskip("pandas")

@@ -59,9 +59,16 @@ class _Ahead(nn.Module):
         return z.flip(2)
 
 
+class _Auxiliary(nn.Conv2d):
+    def forward(self, z):
+        y = super().forward(z)
+        return (y, y) if self.training else y
+
+
 @pytest.mark.parametrize(
     ("context", "message"),
     [
+        (_Auxiliary(4, 3, 1), "must return one float tensor .* Got tuple in train mode"),
         (nn.Conv2d(4, 3, 3, padding=1), "must not see ahead"),
         (_Ahead(), "must not see ahead"),
         (nn.Conv2d(4, 3, 3), r"Got \(1, 3, 3, 3\) for \(1, 4, 5, 5\)"),

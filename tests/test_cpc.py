@@ -1,5 +1,7 @@
 """What is CPC's own: what is foretold, how often, and what comes out."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -160,3 +162,30 @@ def test_the_default_encoder_fits_the_patch():
     assert isinstance(network, ResNet)
     for encoder in (perceptron, network):
         assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:The tensor attribute")  # torch's, of its own GRU
+@pytest.mark.parametrize("kind", ["table", "series"])
+def test_the_last_context_is_exported_for_any_number_of_rows(kind):
+    X = torch.from_numpy(rows(kind))
+    encoder = _cpc(pool="context").fit(X).encoder_
+    traced = torch.jit.trace(encoder, X[:4])
+    assert "aten::mT" not in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(X[:9]), encoder(X[:9]), rtol=1e-5, atol=1e-6)
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(encoder, (X[:4],), dynamic_shapes=shapes)
+    torch.testing.assert_close(program.module()(X[:9]), encoder(X[:9]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_steps", [256, 2048])  # a patch of 576 values, and of 4,608
+def test_the_width_of_the_features_is_what_the_docstring_says(n_steps):
+    text = " ".join(CPC.__doc__.split())
+    found = re.search(r"two for each channel: (\d+), or (\d+) for patches of more than (\d+)", text)
+    small_patches, large_patches, limit = map(int, found.groups())
+    X = np.random.default_rng(0).normal(size=(8, 9, n_steps)).astype(np.float32)
+    model = CPC(max_epochs=1, random_state=0, device="cpu").fit(X)
+    is_large = 9 * n_steps // 4 > limit
+    expected = (large_patches if is_large else small_patches) + 2 * 9
+    assert is_large == (n_steps == 2048)
+    assert model.transform(X).shape == (8, expected)

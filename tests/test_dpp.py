@@ -68,8 +68,10 @@ def test_known_values(kernel, expected):
 
 
 def test_when_the_rank_gives_out():
-    with pytest.warns(UserWarning, match="has rank 1: only so many of 3 items differ"):
-        assert greedy_map(np.ones((3, 3)), 3).tolist() == [0, 1, 2]
+    for function in (greedy_map, greedy_map_of_features):
+        with pytest.warns(UserWarning, match="has rank 1: only so many of 3 items") as caught:
+            assert function(np.ones((3, 3)), 3).tolist() == [0, 1, 2]
+        assert [warning.filename for warning in caught] == [__file__]
     kernel = np.zeros((5, 5))
     kernel[1, 1] = kernel[3, 3] = kernel[1, 3] = kernel[3, 1] = 2
     kernel[4, 4] = 1
@@ -131,7 +133,8 @@ def test_most_diverse_is_the_greedy_map_of_the_papers_kernel(widths, zero_rows):
     units = [torch.nn.functional.normalize(o.double(), dim=1) for o in outputs]
     for rows in (_row_by_cosines(units), _row_by_products(units)):
         np.testing.assert_allclose(np.stack([rows(i) for i in range(12)]), kernel, atol=1e-12)
-    chosen, among = most_diverse(outputs, 5)
+    chosen, among, n_different = most_diverse(outputs, 5)
+    assert n_different == 5
     assert chosen.tolist() == brute_force(kernel, 5)
     np.testing.assert_allclose(among, kernel[np.ix_(chosen, chosen)], atol=1e-12)
     assert (among.diagonal() == 1).all()
@@ -141,9 +144,9 @@ def test_most_diverse_is_the_greedy_map_of_the_papers_kernel(widths, zero_rows):
 def test_equal_candidates_are_not_chosen_twice():
     torch.manual_seed(0)
     a, b = torch.randn(30, 8), torch.randn(30, 8)
-    chosen, _ = most_diverse([a, a, b, 2 * a], 2)
-    assert chosen.tolist() == [0, 2]
-    with pytest.warns(UserWarning, match="has rank 2"):
-        chosen, kernel = most_diverse([a, a, b, 2 * a], 4)
+    chosen, _, n_different = most_diverse([a, a, b, 2 * a], 2)
+    assert (chosen.tolist(), n_different) == ([0, 2], 2)
+    chosen, kernel, n_different = most_diverse([a, a, b, 2 * a], 4)
+    assert n_different == 2
     assert chosen.tolist() == [0, 2, 1, 3]
     np.testing.assert_allclose(kernel[0], [1, kernel[0, 1], 1, 1], atol=1e-12)

@@ -52,6 +52,75 @@ def test_the_last_map_stands_for_those_that_lack():
     assert [tuple(m.shape) for m in found] == [(3, 8, 1)] * 3
 
 
+def _net(*layers):
+    return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(8))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5, inplace=True),  # in train mode only
+        nn.Sequential(nn.Flatten(2), nn.ReLU(inplace=True)),  # on a view of it
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_that_works_in_place_does_not_change_the_map_before_it(after, training):
+    torch.manual_seed(0)
+    net = _net(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3), after)
+    net(torch.randn(2, 2, 12))
+    statistics = net[1].running_mean.clone()
+    maps = _maps(net, ("2", "3"), (2, 12)).train(training)
+    assert torch.equal(net[1].running_mean, statistics)
+    assert maps.overwritten == {"2"}
+    x = torch.randn(3, 2, 12)
+    state = torch.get_rng_state()
+    _, named, following = maps(x)
+    expected = net[2](net[1](net[0](x)))
+    torch.testing.assert_close(named, expected)
+    torch.set_rng_state(state)
+    torch.testing.assert_close(following, after(expected.clone()))
+    named.sum().backward()  # what is copied still has a gradient
+    assert net[2].weight.grad.abs().sum() > 0
+
+
+def test_only_what_is_written_over_is_copied():
+    for shape in ((2, 40), (3, 16, 16)):
+        assert not _maps(default_encoder(shape, 8), None, shape).overwritten
+    assert not _maps(_net(nn.Conv1d(2, 4, 3), nn.ReLU()), ("0", "1"), (2, 10)).overwritten
+
+
+def test_the_last_two_layers_differ():
+    torch.manual_seed(0)
+    net = _net(nn.Conv1d(2, 4, 3), nn.Conv1d(4, 4, 3), nn.ReLU(inplace=True), nn.Dropout(0.5))
+    maps = _maps(net, None, (2, 12))
+    assert maps.layers == ["2", "1"]  # dropout passes on what it gets
+    _, last, before = maps.eval()(torch.randn(3, 2, 12))
+    assert last.data_ptr() != before.data_ptr()
+    assert (last >= 0).all()
+    assert (before < 0).any()
+
+
+def test_encoders_that_train_on_many_rows_only():
+    class Parts(nn.BatchNorm1d):
+        def forward(self, x):
+            return super().forward(x.reshape(4, -1, 10).reshape(x.shape) if self.training else x)
+
+    net = _net(Parts(2), nn.Conv1d(2, 4, 3), nn.ReLU(inplace=True))
+    assert _maps(net, ("1",), (2, 10)).overwritten == {"1"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_layers_of_scripted_modules_are_not_looked_at():
+    inner = torch.jit.script(nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU()))
+    net = nn.Sequential(inner, nn.Conv1d(4, 4, 3), nn.Flatten(), nn.Linear(32, 8))
+    assert _maps(net, None, (2, 12)).layers == ["1"]
+    with pytest.raises(ValueError, match="'0.0', which .* or which is scripted. .* '1', '2', '3'"):
+        _maps(net, ("0.0",), (2, 12))
+    found = _maps(torch.jit.script(net), None, (2, 12))(torch.randn(3, 2, 12))
+    assert [tuple(m.shape) for m in found] == [(3, 8, 1)] * 3
+
+
 def test_unknown_layers():
     encoder = default_encoder((2, 20), 8)
     with pytest.raises(ValueError, match="'feature_layers' parameter names 'layer2'.*'stages.0'"):

@@ -14,6 +14,7 @@ import sslearn._row_cache
 from sslearn import LFR
 from sslearn._dpp import most_diverse
 from sslearn._losses import batchwise_barlow
+from sslearn._optimization import LARS
 from sslearn._projectors import RandomProjector, calibrate
 from sslearn._steps import Steps
 
@@ -209,7 +210,7 @@ def test_the_choice_is_the_most_diverse_and_reproducible():
     model.set_params(selection_batch_size=1000).fit(X)
     Z = (X - X.mean(0)) / X.std(0)
     with torch.no_grad():
-        expected, _ = most_diverse([p(torch.from_numpy(Z)) for p in projectors], 5)
+        expected, _, _ = most_diverse([p(torch.from_numpy(Z)) for p in projectors], 5)
     assert sorted(model.target_indices_) == sorted(expected)
 
 
@@ -244,6 +245,92 @@ def test_projectors_and_predictors_of_ones_own(kind):
     assert model.transform(X).shape == (len(X), 8)
     layered = _lfr(predictor_layers=3, n_targets=2).fit(X)
     assert len([m for m in layered.kept_.predictors.modules() if isinstance(m, nn.Linear)]) == 6
+
+
+@pytest.mark.parametrize("make", [list, nn.ModuleList])
+def test_a_list_shorter_than_n_targets_is_taken_whole(make):
+    torch.manual_seed(0)
+    projectors = make([nn.Linear(6, 4) for _ in range(3)])
+    model = _lfr(projectors=projectors).fit(rows("table"))
+    assert model.n_targets == 6
+    assert sorted(model.target_indices_) == [0, 1, 2]
+    assert model.target_kernel_.shape == (3, 3)
+    same = _lfr(projectors=projectors, n_targets=3).fit(rows("table"))
+    assert model.loss_curve_ == same.loss_curve_
+
+
+@pytest.mark.parametrize(
+    ("params", "found", "n_rows"),
+    [
+        ({"projectors": [nn.Linear(6, 4)] * 6, "n_targets": 4}, 1, 24),
+        ({"selection_batch_size": 2, "n_targets": 4, "projection_dim": 2}, 1, 2),
+    ],
+)
+def test_targets_that_do_not_differ_are_warned_of(params, found, n_rows):
+    message = rf"Only {found} of the 4 targets of LFR \(n_targets\) differ on the {n_rows} "
+    with pytest.warns(UserWarning, match=message) as caught:
+        model = _lfr(**params).fit(rows("table"))
+    (warning,) = caught
+    assert warning.filename == __file__  # in the name of whoever called fit
+    for name in ("projectors", "n_targets", "selection_batch_size"):
+        assert name in str(warning.message)
+    assert len(set(model.target_indices_)) == 4
+
+
+def _of_maps(module):
+    encoder = nn.Sequential(nn.Conv1d(2, 4, 1), nn.BatchNorm1d(4))  # gives (n, 4, 20)
+    return _lfr(encoder=encoder, adapter=module, n_targets=2)
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten()),
+        nn.AvgPool1d(3),
+        nn.Softmax(-1),
+        Mean(),
+    ],
+)
+def test_an_adapter_that_would_read_maps_otherwise_is_refused(adapter):
+    X = rows("series")
+    message = r"'adapter' .*\(n, 80\), while .* \(n, 4, 20\).*nn.Unflatten\(1, \(4, 20\)\)"
+    with pytest.raises(ValueError, match=message):
+        _of_maps(adapter).fit(X)
+    # Both cures, and what they stand for.
+    pooled = _of_maps(nn.Sequential(nn.Unflatten(1, (4, 20)), adapter)).fit(X)
+    flat = _of_maps(nn.Sequential(nn.Flatten(), adapter)).fit(X)
+    with torch.no_grad():
+        maps = pooled.encoder_.features.module(torch.from_numpy(X))
+        torch.testing.assert_close(pooled.kept_.adapter(maps.flatten(1)), adapter(maps).flatten(1))
+        torch.testing.assert_close(flat.kept_.adapter(maps.flatten(1)), adapter(maps.flatten(1)))
+
+
+class Dropped(nn.Linear):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x.mul_(0.5)))
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        nn.Linear(80, 6),
+        nn.LazyLinear(6),
+        nn.ReLU(inplace=True),
+        nn.LayerNorm(80),
+        nn.AvgPool1d(4),  # of each channel, either way
+        Dropped(80, 3),
+    ],
+)
+def test_an_adapter_of_flattened_features_is_taken(adapter):
+    assert np.isfinite(_of_maps(adapter).fit(rows("series")).loss_curve_).all()
+    width = []
+    _of_maps(lambda given: width.append(given) or nn.Linear(given, 3)).fit(rows("series"))
+    assert width == [80]
 
 
 def test_an_adapter_learns_and_is_gone():
@@ -339,6 +426,45 @@ def test_predictors_with_hooks_stay_what_they_are():
     assert np.isfinite(model.loss_curve_).all()
 
 
+def test_lars_gives_each_predictor_a_trust_ratio_of_its_own():
+    torch.manual_seed(0)
+    given = [nn.Linear(8, 4, bias=False) for _ in range(2)]
+    with torch.no_grad():
+        given[1].weight.mul_(20)
+    model = _lfr(
+        predictors=given,
+        n_targets=2,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=0.0,
+        lr_schedule="constant",
+        warmup_fraction=0.0,
+        alternate=False,
+        predictor_epochs=0,
+        max_epochs=1,
+    ).fit(rows("table", n=16))
+    for head, before in zip(model.kept_.predictors.heads, given, strict=True):
+        moved = (head.module.weight - before.weight).norm() / before.weight.norm()
+        assert moved.item() == pytest.approx(0.3 * 1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "n_heads"),
+    [
+        (None, 1),
+        ("adam", 1),
+        ("adamw", 1),
+        ("sgd", 1),
+        ("lars", 6),
+        (torch.optim.Adam, 6),
+        (lambda groups: LARS([{**group, "lars": True} for group in groups]), 6),
+    ],
+)
+def test_predictors_are_joined_where_each_weight_moves_by_itself(optimizer, n_heads):
+    model = _lfr(optimizer=optimizer).fit(rows("table"))
+    assert len(model.kept_.predictors.heads) == n_heads
+
+
 def test_targets_of_different_widths():
     torch.manual_seed(0)
     projectors = [nn.Linear(6, width) for width in (3, 5)]
@@ -401,14 +527,25 @@ def test_own_projectors_are_not_calibrated():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"n_targets": 61}, "'n_targets' parameter .* n_targets=61 and 60 n_candidates"),
+        ({"n_targets": 61}, "'n_targets' parameter .* n_targets=61 and n_candidates=60"),
         (
-            {"projectors": [nn.Linear(6, 3)], "n_targets": 2},
-            "'n_targets' parameter .* n_targets=2 and 1 projectors in the list",
+            {"projectors": lambda shape: nn.Linear(6, 3), "n_candidates": 3},
+            "'n_targets' parameter .* n_targets=6 and n_candidates=3",
         ),
         ({"predictor_epochs": 0}, "'predictor_epochs' parameter is 0 and alternate=True"),
         ({"projectors": lambda shape: nn.Linear(99, 3)}, "'projectors' parameter does not fit"),
-        ({"projectors": lambda shape: "none"}, "'projectors' parameter is a callable"),
+        ({"projectors": lambda shape: "none"}, "'projectors' parameter is called with a shape"),
+        ({"projectors": ["none"], "n_targets": 1}, "'projectors' .* or hold such. Got 'none'"),
+        (
+            {"predictors": lambda a, b: a},
+            r"with two widths \(ints\) and .* Got int from predictors\(8, 4\)",
+        ),
+        ({"predictors": lambda a: a}, r"called as predictors\(8, 4\). Got <lambda>, which takes"),
+        (
+            {"adapter": lambda z: z.mean(-1, keepdim=True)},
+            r"'adapter' .* called with a width \(an int\) and must return a torch.nn.Module. Got "
+            "AttributeError",
+        ),
         ({"predictors": [nn.Linear(8, 4)]}, "'predictors' parameter must hold .* 6 .* Got 1"),
         ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* rows of 4. Got 5"),
         ({"selection_batch_size": 1}, "'selection_batch_size' parameter of LFR"),

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,55 @@ def test_biases_and_norms_do_not_decay():
     assert decayed["weight_decay"] == 0.1
     assert len(plain["params"]) == 4
     assert plain["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.LayerNorm((4, 10)),
+        nn.RMSNorm((4, 10)),
+        nn.GroupNorm(2, 4),
+        nn.BatchNorm2d(4),
+        nn.InstanceNorm1d(4, affine=True),
+    ],
+)
+def test_norms_of_any_number_of_axes_do_not_decay(norm):
+    (plain,) = parameter_groups(nn.Sequential(norm), 0.1)
+    assert [id(p) for p in plain["params"]] == [id(p) for p in norm.parameters()]
+    assert (plain["weight_decay"], plain["lars"]) == (0, False)
+
+
+def test_biases_are_known_by_their_names_too():
+    attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+    assert attention.bias_k.ndim == 3
+    decayed, plain = parameter_groups(attention, 0.1)
+    weights = {id(attention.in_proj_weight), id(attention.out_proj.weight)}
+    assert {id(p) for p in decayed["params"]} == weights
+    assert len(plain["params"]) == 4
+
+
+def test_a_shared_parameter_is_in_one_group():
+    norm, linear, tied = nn.LayerNorm((4, 10)), nn.Linear(10, 4), nn.Linear(10, 4)
+    tied.weight, linear.weight = linear.weight, norm.weight
+    for order in ((norm, linear), (linear, norm)):
+        (plain,) = parameter_groups(nn.ModuleList(order), 0.1)
+        assert len(plain["params"]) == 3
+    decayed, plain = parameter_groups(nn.ModuleList([tied, nn.ModuleList([tied])]), 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(tied.weight)]
+    assert [id(p) for p in plain["params"]] == [id(tied.bias)]
+
+
+def test_unknown_modules_go_by_axes():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.table = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, 2))
+            self.unbiased = nn.Parameter(torch.ones(3, 2))
+
+    module = Scale()
+    decayed, plain = parameter_groups(module, 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(module.table), id(module.unbiased)]
+    assert [id(p) for p in plain["params"]] == [id(module.scale)]
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars"])
@@ -83,8 +133,6 @@ def test_lars_with_zero_weights_and_gradients():
 
 
 def test_a_callable_carries_its_settings():
-    from functools import partial
-
     groups = [{"params": [nn.Parameter(torch.ones(2))]}]
     made = make_optimizer(partial(torch.optim.Adam, betas=(0.8, 0.9)), groups, 0.1)
     assert made.param_groups[0]["betas"] == (0.8, 0.9)
@@ -94,6 +142,50 @@ def test_a_callable_carries_its_settings():
         make_optimizer(lambda groups: torch.optim.SGD(other), groups, 0.1)
     with pytest.raises(TypeError, match="must return a torch.optim.Optimizer. Got int"):
         small("SimCLR", optimizer=lambda groups: 3).fit(rows("table"))
+
+
+def test_an_optimizer_may_be_a_class_that_takes_groups():
+    fitted = small("SimCLR", optimizer=torch.optim.RMSprop).fit(rows("table"))
+    assert np.isfinite(fitted.loss_curve_).all()
+    # What it raises itself is not hidden.
+    message = "'optimizer' .* called with parameter groups.* Got ValueError from LBFGS: LBFGS"
+    with pytest.raises(ValueError, match=message) as caught:
+        small("SimCLR", optimizer=torch.optim.LBFGS).fit(rows("table"))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+    def with_closure(groups):
+        return torch.optim.LBFGS([p for group in groups for p in group["params"]])
+
+    with pytest.raises(ValueError, match=r"step\(\) is called without a closure. Got LBFGS"):
+        small("SimCLR", optimizer=with_closure).fit(rows("table"))
+
+
+def test_a_schedule_is_no_class():
+    for given in (torch.optim.lr_scheduler.StepLR, partial(torch.optim.lr_scheduler.LambdaLR)):
+        with pytest.raises(TypeError, match=r"'lr_schedule' .*\(step, n_steps\).*the class \w+LR"):
+            small("SimCLR", lr_schedule=given).fit(rows("table"))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, "0.5", None, [0.5]])
+@pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1e9}])
+def test_a_schedule_that_gives_no_factor(wrong, trainer_params):
+    message = r"'lr_schedule' .* must return the factor on .* at step 1 of 2"
+    with pytest.raises(ValueError, match=message) as caught:
+        small(
+            "SimCLR",
+            lr_schedule=lambda step, n_steps: wrong if step else 1.0,
+            trainer_params=trainer_params,
+        ).fit(rows("table"))
+    assert f"Got {wrong!r}" in str(caught.value)
+
+
+def test_numbers_that_are_factors():
+    assert _rates(lambda step, n: 0, 2, 0.5) == [0.0, 0.0]
+    for given in (np.float32(0.5), torch.tensor(0.5), 0.5):
+        assert _rates(lambda step, n: given, 2, 0.5) == [1.0, 1.0]  # noqa: B023
+    with pytest.raises(ValueError, match="'lr_schedule' .* Got ZeroDivisionError from") as caught:
+        _rates(lambda step, n: 1 / (3 - step), 5, 0.0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def _rates(schedule, n_steps, warmup):

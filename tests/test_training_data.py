@@ -8,6 +8,7 @@ from estimators import rows, small
 from sslearn._data import Rows
 from sslearn._standardize import Statistics
 from sslearn._training_data import TrainingData, measure
+from sslearn.augment import Compose, GaussianNoise
 
 
 def _training_data(X, n_views=2, augment=None):
@@ -111,3 +112,16 @@ def test_only_the_first_batch_is_looked_at():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+
+
+def test_what_views_raise_is_chained_to_a_sentence():
+    def wrong(x, generator):
+        return x.no_such_thing
+
+    for augment in (wrong, Compose([GaussianNoise(), wrong])):
+        with pytest.raises(ValueError, match=r"'augment' .*shape \(32, 6\). Got Attr") as caught:
+            small("SimCLR", augment=augment).fit(rows("table"))
+        assert isinstance(caught.value.__cause__, AttributeError)
+    # Our own say themselves what is wrong.
+    with pytest.raises(ValueError, match=r"^The 'noise' parameter of GaussianNoise"):
+        small("SimCLR", augment=GaussianNoise(-1.0)).fit(rows("table"))
