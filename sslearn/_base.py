@@ -171,13 +171,14 @@ class BaseSSL(
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y)
+            # Raised, where warnings are errors, they leave nothing fitted either.
+            if history.interrupted:
+                warnings.warn(f"Training interrupted by {history.interrupted}.", stacklevel=2)
+            if history.collapse:
+                warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
         except BaseException:
             _forget(self)
             raise
-        if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        if history.collapse:
-            warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_transform(self, X, y=None, **fit_params):
@@ -212,7 +213,7 @@ class BaseSSL(
         order, views, held_out_views, split, prepare, watched, looked_at = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(7)
         )
-        with isolated(seed, device):
+        with isolated(seed, device) as stop, stop.heard():
             # Costs seconds at its first import, which a process that only transforms never pays.
             from ._training import train
 
@@ -270,13 +271,14 @@ class BaseSSL(
             seeds = (order, views, held_out_views, watched)
             own_views = getattr(self, "augment", None) is not None
             ask_for_memory(objective, None if own_views else features, data, settings)
-            history = train(objective, data, held_out, settings, seeds, tasks)
+            history = train(objective, data, held_out, settings, seeds, stop, tasks)
             self._cost = cost
             self.encoder_ = _published(whole)
             for name, curve in _curves(history).items():
                 setattr(self, name, curve)
             self._publish(objective)
             tasks.end()
+        history.interrupted = stop.cause
         return history
 
     def transform(self, X):

@@ -33,7 +33,7 @@ class History:
     loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
     rank_curve: list[tuple[int, float, float]] = field(default_factory=list)
-    interrupted: bool = False
+    interrupted: str | None = None
     collapse: str | None = None
 
 
@@ -49,7 +49,7 @@ class EpochListener:
 
 
 class Interrupted(Exception):
-    """Ctrl-C, on its way out of Lightning, which would end the process on KeyboardInterrupt."""
+    """The end of a training that was asked for by a signal, on its way out of Lightning."""
 
 
 class Diverged(ValueError):
@@ -427,6 +427,8 @@ class Steps:
         # one no statistics.
         n_batches = max(1, len(self.held_out) // self.settings.batch_size)
         for index in self.held_out.tensor_split(n_batches):
+            if self.stop.requested:
+                raise Interrupted
             batch = self.data.batch(self.data.rows.take(index), index, generator)
             with self._autocast():
                 total += self._checked(self.objective.batch_loss(batch)).detach() * len(index)

@@ -11,13 +11,17 @@ for.
 from __future__ import annotations
 
 import copy
+import os
+import tempfile
 from collections.abc import Iterator
 
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils._pytree import tree_flatten
 
-from ._isolation import StopOnInterrupt
+from ._isolation import StopOnInterrupt, quiet
 from ._malloc import keep_freed_memory
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
@@ -117,12 +121,64 @@ class _StandardModule(_Module):
             self.log("validation_loss", history.validation_loss_curve[-1])
 
 
+class _OneLoader(CombinedLoader):
+    """One loader as a Trainer takes it; what it makes of one by itself is deprecated in torch."""
+
+    def __init__(self, loader: _Chunks) -> None:
+        self._iterables = loader
+        self._flattened, self._spec = tree_flatten(loader)
+        self._mode = "max_size_cycle"
+        self._iterator = None
+        self._limits = None
+
+
+class _KeyboardInterrupt(Exception):
+    """KeyboardInterrupt on its way out of Lightning, which would make SystemExit of it."""
+
+    def __init__(self, raised: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.raised = raised
+
+
+class _NoSignals:
+    """What a Trainer has in place of its own handlers, which would outlive it."""
+
+    received_sigterm = False
+
+    def register_signal_handlers(self) -> None:
+        """Leave signals to the fit around."""
+
+    def teardown(self) -> None:
+        """Leave signals to the fit around."""
+
+
+class _Trainer(lightning.Trainer):
+    """A Trainer that leaves signals alone and does not warn of layers that are frozen.
+
+    Nor do the environment variables PL_TRAINER_... count, which stand for the arguments of a class
+    named Trainer.
+    """
+
+    def __init__(self, **params) -> None:
+        super().__init__(**params)
+        self._signal_connector = _NoSignals()  # type: ignore[assignment]
+        # Of modules in eval mode. A phase sets the modes when it begins, and frozen ones stay so.
+        setattr(self.fit_loop, "_warn_if_modules_in_eval_mode", lambda: None)  # noqa: B010
+
+    def _fit_impl(self, *args, **kwargs) -> None:
+        try:
+            super()._fit_impl(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise _KeyboardInterrupt(error) from None
+
+
 def train(
     objective: Objective,
     data: TrainingData,
     held_out: torch.Tensor | None,
     settings: Settings,
     seeds: tuple[int, int, int, int],
+    stop: StopOnInterrupt,
     listener: EpochListener | None = None,
 ) -> History:
     """Train an objective in place, from its first step to the last, and leave it on the CPU.
@@ -139,6 +195,8 @@ def train(
         The parameters all estimators share.
     seeds, listener
         See :class:`Steps`.
+    stop : StopOnInterrupt
+        Of the fit. From here on the first signal ends the training only.
 
     Raises
     ------
@@ -146,27 +204,36 @@ def train(
         When the loss, or a weight in the end, is NaN or infinite.
     KeyboardInterrupt
         On Ctrl-C before the first epoch has ended, and always on a second one.
+    Interrupted
+        On SIGTERM before the first epoch has ended.
     """
     keep_freed_memory()
-    with StopOnInterrupt() as stop:
-        steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
-        fast = not settings.trainer_params and settings.autocast != torch.float16
-        module = (_FastModule if fast else _StandardModule)(objective, steps)
-        loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
-        params = _trainer_params(settings, data.device)
-        if len(objective.phases) > 1 and train_limit(params) is not None:
-            del params["limit_train_batches"]  # limits each phase: see Steps
-        trainer = lightning.Trainer(**params)
-        try:
-            trainer.fit(module, train_dataloaders=loader)
-            steps.history.interrupted = stop.requested
-        except Interrupted:
-            if not steps.history.loss_curve:
+    stop.soft = True
+    steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
+    fast = not settings.trainer_params and settings.autocast != torch.float16
+    module = (_FastModule if fast else _StandardModule)(objective, steps)
+    loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
+    params = _trainer_params(settings, data.device)
+    if len(objective.phases) > 1 and train_limit(params) is not None:
+        del params["limit_train_batches"]  # limits each phase: see Steps
+    try:
+        with quiet():
+            _Trainer(**params).fit(module, train_dataloaders=_OneLoader(loader))
+    except _KeyboardInterrupt as error:
+        raise error.raised from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # raised by Lightning's own lines
+            raise error.__context__ from None
+        raise
+    except Interrupted:
+        if not steps.history.loss_curve:
+            if stop.cause == "user":
                 raise KeyboardInterrupt from None
-            steps.history.interrupted = True
-        except (KeyboardInterrupt, SystemExit):
-            if stop.requested:  # the second Ctrl-C; Lightning makes it sys.exit(1)
-                raise KeyboardInterrupt from None
+            raise
+    except RuntimeError as error:
+        # Workers of a loader that were ended by the same signal.
+        ended = stop.requested and "DataLoader worker" in str(error)
+        if not ended or not steps.history.loss_curve:
             raise
     if not steps.history.loss_curve:
         raise ValueError(
@@ -188,6 +255,14 @@ def _callbacks(given) -> list | None:
     return [own if type(own).state_dict is stateless else copy.deepcopy(own) for own in each]
 
 
+def _root() -> str:
+    """Return where a Trainer writes, if it is asked to; the working directory may be gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return tempfile.gettempdir()
+
+
 def _trainer_params(settings: Settings, device: torch.device) -> dict:
     params = {
         "logger": False,
@@ -195,6 +270,7 @@ def _trainer_params(settings: Settings, device: torch.device) -> dict:
         "enable_progress_bar": settings.verbose > 1,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
+        "default_root_dir": _root(),
         **(settings.trainer_params or {}),
         "callbacks": _callbacks((settings.trainer_params or {}).get("callbacks")),
         # Without it Lightning finds a cluster by itself and asks for all of its tasks.
