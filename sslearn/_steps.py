@@ -125,7 +125,9 @@ class Steps:
         self.order = torch.Generator().manual_seed(seeds[0])
         self.views = torch.Generator(data.device).manual_seed(seeds[1])
         self.held_out_seed = seeds[2]
-        self.watch = RankCurve(objective, data, seeds[3])
+        self.watch = RankCurve(
+            objective, data, seeds[3], max(self.batches_per_epoch, 1), self.samples_per_batch
+        )
         self.history = History(rank_curve=self.watch.points)
         self.patience = Patience(settings.n_iter_no_change)
         self.can_move = [p for p in objective.parameters() if p.requires_grad]
@@ -159,6 +161,14 @@ class Steps:
     @property
     def batch_size(self) -> int:
         return min(self.settings.batch_size, len(self.data))
+
+    @property
+    def samples_per_batch(self) -> float:
+        """How many samples a batch has, on average: those of a stream are the caller's."""
+        rows = self.data.rows
+        if not isinstance(rows, Stream):
+            return self.batch_size
+        return (rows.n_rows or 0) / max(rows.n_batches or 0, 1)
 
     @property
     def batches_per_phase(self) -> int:
