@@ -39,7 +39,13 @@ from ._settings import (
     resolve_batch_size,
     resolve_precision,
 )
-from ._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
+from ._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_parameter_constraints,
+)
 from ._steps import History
 from ._tasks import FitTasks
 from ._training_data import TrainingData, measure
@@ -295,6 +301,7 @@ class BaseSSL(
             Features, in the order of the rows. What a row gives does not depend on the others.
         """
         check_is_fitted(self)
+        self._check_set("device", "batch_size")
         device = resolve_device(self.device)
         check_order(X)
         rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
@@ -353,6 +360,14 @@ class BaseSSL(
     @property
     def _n_features_out(self) -> int:
         return self.encoder_.get_submodule("features").width  # type: ignore[return-value]
+
+    def _check_set(self, *names: str) -> None:
+        """Check parameters that may have been set since fit has checked them."""
+        validate_parameter_constraints(
+            {name: self._parameter_constraints[name] for name in names},
+            {name: getattr(self, name) for name in names},
+            caller_name=type(self).__name__,
+        )
 
     # --- parts of fit ----------------------------------------------------------------------
 

@@ -9,12 +9,17 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from estimators import rows, small, trained_module
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -583,6 +588,31 @@ def test_a_signal_after_an_epoch_keeps_the_weights(capsys, number, by, trainer_p
     stopped, number = dict(found), 0
     assert fit().n_iter_ == 4
     assert torch.equal(stopped[5], found[5])
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_lightning_is_kept_from_warning_not_only_silenced(monkeypatch, trainer_params, frozen):
+    """Other threads may reset the filters at any time."""
+    monkeypatch.setattr("sslearn._training.quiet", contextlib.nullcontext)
+    first = nn.Linear(6, 8).requires_grad_(not frozen)
+    encoder = nn.Sequential(first, nn.Linear(8, 8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        small("SimCLR", encoder=encoder, trainer_params=trainer_params).fit(rows("table"))
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_a_threaded_search_is_silent_where_warnings_are_errors():
+    X, y = rows("table", n=120), np.arange(120) % 2
+    pipeline = make_pipeline(small("SimCLR", max_epochs=1), LogisticRegression())
+    with joblib.parallel_config(backend="threading", n_jobs=2), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):
+            search = GridSearchCV(
+                pipeline, {"simclr__batch_size": [16, 32]}, cv=3, error_score="raise"
+            )
+            assert search.fit(X, y).n_splits_ == 3
 
 
 INTERRUPTED = """
