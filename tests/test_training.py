@@ -656,6 +656,8 @@ def test_ctrl_c_reaches_the_workers_of_a_loader_too(persistent, trainer_params):
     assert model.n_iter_ == 1
     again = small("SimCLR", max_epochs=2, trainer_params=trainer_params)
     assert again.fit(loader).n_iter_ == 2
+    for process in multiprocessing.active_children():  # for which the loader would wait
+        process.terminate()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
