@@ -323,7 +323,7 @@ def _cure(X: Any) -> str | None:
         return "pass its train_dataloader()"
     if type(X).__name__ == "LazyFrame":
         return "pass X.collect()"
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a sparse array may be one
         return "pass one of its values, or a data frame of columns"
     if isinstance(X, set | frozenset):
         return "a set has no order"

@@ -1,5 +1,6 @@
 """What every estimator promises, on every kind of input."""
 
+import copy
 import logging
 import os
 import pickle
@@ -292,6 +293,60 @@ def test_pipeline_with_memory_hits_its_cache(name, tmp_path):
             pipeline.fit(X)
             stored = list((tmp_path / str(encoder is None)).rglob("output.pkl"))
             assert len(stored) == expected_calls
+
+
+@every_estimator
+@pytest.mark.parametrize("fill", [1e12, 9.96921e36, 1e200])
+def test_one_bad_row_leaves_the_others_apart(name, fill):
+    X = np.random.default_rng(0).normal(size=(100, 6))
+    X[0] = fill
+    features = small(name, embedding_dim=None).fit(X).transform(X)
+    assert len(np.unique(features[1:].round(4), axis=0)) == 99
+
+
+@every_estimator
+def test_a_column_that_was_constant_says_nothing_later(name):
+    X = np.c_[rows("table", n=60, dtype=np.float64), np.zeros(60), np.arange(60) % 2]
+    estimator = small(name).fit(X)
+    expected = estimator.transform(X)
+    for value in (1, 100, 1e300):
+        moved = X.copy()
+        moved[:, 6] = value
+        if ESTIMATORS[name]._univariate:  # one channel: each value is a step of the same series
+            assert np.isfinite(estimator.transform(moved)).all()
+            continue
+        np.testing.assert_array_equal(estimator.transform(moved), expected)
+        moved = X.copy()
+        moved[:, 7] = value  # of two values in training: bounded
+        assert np.abs(estimator.transform(moved)).max() < 10 * np.abs(expected).max()
+
+
+@every_estimator
+@every_kind
+def test_the_same_numbers_give_the_same_features_in_every_dtype(name, kind):
+    X = np.random.default_rng(0).integers(0, 17, size=(24, *SHAPES[kind]))
+    expected = small(name).fit(X).transform(X)
+    for dtype in (np.uint8, np.float32):
+        found = small(name).fit(X.astype(dtype)).transform(X.astype(dtype))
+        np.testing.assert_array_equal(found, expected)
+
+
+@every_estimator
+@every_kind
+def test_the_encoder_in_other_dtypes(name, kind):
+    X = rows(kind)
+    estimator = small(name, embedding_dim=None).fit(X)
+    expected = torch.from_numpy(estimator.transform(X))
+    with torch.no_grad():
+        for dtype, tolerance in (
+            (torch.float64, 1e-4),
+            (torch.float16, 0.1),
+            (torch.bfloat16, 0.5),
+        ):
+            encoder = copy.deepcopy(estimator.encoder_).to(dtype)
+            found = encoder(torch.from_numpy(X))
+            assert found.dtype == dtype
+            assert (found.float() - expected).abs().max() < tolerance * expected.abs().max()
 
 
 @every_estimator

@@ -210,7 +210,8 @@ class ResNet(ChannelsLast):
         for found in maps:
             mean, variance = moments(found)
             features += [mean, (variance + _FAINTEST).sqrt()]
-        return torch.cat(features, dim=1)
+        # Moments are never computed in less than float32; what comes out is of the weights' dtype.
+        return torch.cat(features, dim=1).to(next(self.parameters()).dtype)
 
 
 class _ResidualBlock(nn.Module):
