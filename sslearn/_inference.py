@@ -33,6 +33,8 @@ _SAFE = 1e18
 _MIN_PRODUCT_ROWS, _MIN_CONVOLVED, _MIN_VOLUMES = 32, 20_480, 16
 _SMALL_VOLUME_BYTES = 64 * 2**10
 _PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear}
+# The second is what convolutions of this package take for one sample.
+_CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.mkldnn_convolution}
 
 
 class Cost(NamedTuple):
@@ -72,9 +74,9 @@ class _Watch(TorchDispatchMode):
         if func.overloadpacket in _PRODUCTS:
             rows = max(1, output.shape[-2] if output.ndim > 1 else 1)
             self.least_rows = max(self.least_rows, math.ceil(_MIN_PRODUCT_ROWS / rows))
-        is_convolution = func.overloadpacket is torch.ops.aten.convolution
-        if is_convolution and args[0].numel() <= _MIN_CONVOLVED:
-            self.least_rows = max(self.least_rows, 2)
+        elif func.overloadpacket in _CONVOLUTIONS and args[0].numel() <= _MIN_CONVOLVED:
+            if func.overloadpacket is torch.ops.aten.convolution:
+                self.least_rows = max(self.least_rows, 2)
             self.small_volumes |= args[0].ndim == 5
         return output
 

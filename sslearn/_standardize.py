@@ -367,7 +367,7 @@ class Standardize(nn.Module):
             shifted = x.float() - self.shift32
         else:
             shifted = (x.double() - self.shift32).float()
-        scaled = shifted.mul_(self.gain32).add_(self.offset32)
+        scaled = torch.addcmul(self.offset32, shifted, self.gain32)
         return self._clip(scaled, self.least32, self.most32, x.dtype).to(self.dtype)
 
     def _clip(

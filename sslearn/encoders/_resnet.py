@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_int, check_ints, check_option, is_count
-from ._layout import ChannelsLast, as_channels_last
+from ._layout import ChannelsLast, Conv2d, Conv3d, as_channels_last
 from ._moments import moments, with_rescaled
 
 __all__ = ["ResNet"]
@@ -254,7 +254,7 @@ def _conv_norm(
         # Such a convolution reads every stride-th position; a pooling window of one picks these.
         layers.append(_max_pool(n_dims, 1, stride))
         stride = 1
-    make_conv: Callable[..., nn.Conv2d | nn.Conv3d] = nn.Conv3d if n_dims == 3 else nn.Conv2d
+    make_conv: Callable[..., Conv2d | Conv3d] = Conv3d if n_dims == 3 else Conv2d
     conv = make_conv(
         in_channels,
         out_channels,
