@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
 import numpy as np
@@ -167,12 +167,14 @@ class BaseSSL(
             When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
         _check_assigned(self)
-        _forget(self)
+        _forget(self, self.__dict__.pop("_set_by_fit", ()))
+        before = _fitted_names(self)
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y)
+            self._set_by_fit = sorted(_fitted_names(self) - before)
         except BaseException:
-            _forget(self)
+            _forget(self, _fitted_names(self) - before)
             raise
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=2)
@@ -443,9 +445,12 @@ def _check_assigned(estimator: BaseSSL) -> None:
             )
 
 
-def _forget(estimator: BaseEstimator) -> None:
-    """Delete what a fit has set."""
-    parameters = estimator.get_params(deep=False)
-    for name in list(vars(estimator)):
-        if name not in parameters and (name.endswith("_") or name == "_cost"):
+def _forget(estimator: BaseEstimator, fitted: Iterable[str]) -> None:
+    """Delete attributes that a fit has set, and none of a subclass or of the caller."""
+    for name in fitted:
+        if name in vars(estimator):
             delattr(estimator, name)
+
+
+def _fitted_names(estimator: BaseEstimator) -> set[str]:
+    return {name for name in vars(estimator) if name.endswith("_") or name == "_cost"}

@@ -380,6 +380,26 @@ def test_bfloat16_learns_as_float32_does(name):
 
 
 @every_estimator
+def test_attributes_that_a_fit_has_not_set_stay(name):
+    class Clipped(ESTIMATORS[name]):
+        def fit(self, X, y=None):
+            self.limits_ = np.quantile(X, [0.01, 0.99], axis=0)
+            return super().fit(np.clip(X, *self.limits_), y)
+
+    X = rows("table")
+    estimator = Clipped(max_epochs=1, embedding_dim=8, device="cpu")
+    estimator.note_ = "mine"
+    fitted = set(vars(estimator.fit(X)))
+    assert {"limits_", "note_", "encoder_"} <= fitted
+    assert set(vars(estimator.fit(X))) == fitted
+    with pytest.raises(ValueError, match="max_epochs"):
+        estimator.set_params(max_epochs="many").fit(X)
+    assert not any(
+        name.endswith("_") for name in vars(estimator) if name not in ("limits_", "note_")
+    )
+
+
+@every_estimator
 def test_unfitted(name):
     with pytest.raises(NotFittedError, match=name):
         small(name).transform(rows("table"))
