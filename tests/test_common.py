@@ -435,7 +435,11 @@ FIRST_FIT = """
 """
 
 
-@every_estimator
+@pytest.mark.parametrize(
+    "name",
+    # What is imported is the same for all.
+    [n if n in ("SimCLR", "LFR") else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
+)
 @pytest.mark.parametrize("thread", [False, True])
 def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
     code = textwrap.dedent(FIRST_FIT.format(name=name, thread=thread))
