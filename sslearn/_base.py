@@ -27,6 +27,7 @@ from ._build import (
     copy_module,
 )
 from ._data import Rows, Stream
+from ._hashing import HASH_PROTOCOL, by_value
 from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
@@ -338,6 +339,15 @@ class BaseSSL(
         for name, value in self.get_params(deep=False).items():
             setattr(stand_in, name, clonable(value))
         return super(BaseSSL, stand_in).__sklearn_clone__()
+
+    def __reduce_ex__(self, protocol):
+        # joblib.hash, hence Pipeline(memory=...), finds an estimator again by its pickled state.
+        made = super().__reduce_ex__(protocol)
+        if protocol != HASH_PROTOCOL:
+            return made
+        make, arguments, state, *more = made
+        state = {name: by_value(value) for name, value in state.items()}
+        return (make, arguments, state, *more)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
