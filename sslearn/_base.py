@@ -148,8 +148,9 @@ class BaseSSL(
             or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
             views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
             IterableDataset or DataLoader is gone through once to be counted and then once an
-            epoch; one without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
-            ``max_steps``, which also limit what is counted.
+            epoch (by ``LFR`` once for each of its passes); one without end needs
+            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
+            limit what is counted.
         y : Ignored
             Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
             of X are held out by ``validation_fraction``.
