@@ -27,6 +27,7 @@ from ._build import (
     copy_module,
 )
 from ._data import Rows, Stream
+from ._hashing import HASH_PROTOCOL, by_value
 from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
@@ -147,8 +148,9 @@ class BaseSSL(
             or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
             views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
             IterableDataset or DataLoader is gone through once to be counted and then once an
-            epoch; one without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
-            ``max_steps``, which also limit what is counted.
+            epoch (by ``LFR`` once for each of its passes); one without end needs
+            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
+            limit what is counted.
         y : Ignored
             Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
             of X are held out by ``validation_fraction``.
@@ -340,6 +342,15 @@ class BaseSSL(
         for name, value in self.get_params(deep=False).items():
             setattr(stand_in, name, clonable(value))
         return super(BaseSSL, stand_in).__sklearn_clone__()
+
+    def __reduce_ex__(self, protocol):
+        # joblib.hash, hence Pipeline(memory=...), finds an estimator again by its pickled state.
+        made = super().__reduce_ex__(protocol)
+        if protocol != HASH_PROTOCOL:
+            return made
+        make, arguments, state, *more = made
+        state = {name: by_value(value) for name, value in state.items()}
+        return (make, arguments, state, *more)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
