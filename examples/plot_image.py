@@ -40,8 +40,8 @@ contrast = X.std(axis=(2, 3)).mean(axis=1)
 busy = contrast > np.median(contrast)
 
 simclr = SimCLR(max_epochs=30, random_state=0).fit(X)
-# Next to no learning: the encoder as it was drawn.
-untrained = SimCLR(max_epochs=1, learning_rate=1e-12, random_state=0).fit(X)
+# No learning: the encoder as it was drawn.
+untrained = SimCLR(max_epochs=0, random_state=0).fit(X)
 features = {
     "pixels": X.reshape(len(X), -1) / 255,
     "untrained": untrained.transform(X),

@@ -108,7 +108,7 @@ def main():
     joint = {**common, "alternate": False, "predictor_epochs": 0}
     rows = {
         "raw": None,
-        "random encoder": LFR(**{**joint, "max_epochs": 1, "learning_rate": 1e-12}),
+        "random encoder": LFR(**{**joint, "max_epochs": 0}),
         "LFR (DPP)": LFR(**common),
         "LFR (first 6)": LFR(**{**common, "n_targets": None, "n_candidates": 6}),
         "LFR joint": LFR(**joint),

@@ -37,6 +37,7 @@ from ._settings import (
     Settings,
     check_trainer_params,
     most_batches,
+    name_of,
     resolve_batch_size,
     resolve_precision,
 )
@@ -90,7 +91,7 @@ class BaseSSL(
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
         "standardize": ["boolean"],
-        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -218,8 +219,9 @@ class BaseSSL(
         )
         with isolated(seed, device):
             # Costs seconds at its first import, which a process that only transforms never pays.
-            from ._training import train
+            from ._training import check_arguments, train
 
+            check_arguments(self.trainer_params)
             rows = validate_rows(
                 self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
             )
@@ -263,11 +265,18 @@ class BaseSSL(
                 parts.move_to_end("shape", last=False)
             whole = nn.Sequential(parts)
 
+            def told(history: History) -> dict:
+                return {
+                    **_told(history),
+                    "device_": str(device),
+                    "precision_": name_of(autocast),
+                }
+
             def fitted(history: History) -> dict:
                 return {
                     "_cost": cost,
                     "encoder_": _published(copy_module(whole)),
-                    **_curves(history),
+                    **told(history),
                 }
 
             tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
@@ -277,8 +286,8 @@ class BaseSSL(
             history = train(objective, data, held_out, settings, seeds, tasks)
             self._cost = cost
             self.encoder_ = _published(whole)
-            for name, curve in _curves(history).items():
-                setattr(self, name, curve)
+            for name, value in told(history).items():
+                setattr(self, name, value)
             self._publish(objective)
             tasks.end()
         return history
@@ -416,12 +425,15 @@ class BaseSSL(
         return build_features(self._default_encoder(shape, width, rows), shape)
 
 
-def _curves(history: History) -> dict:
+def _told(history: History) -> dict:
     """Return what is told of the way, as fitted attributes."""
     found = {
         "loss_curve_": list(history.loss_curve),
         "embedding_rank_curve_": list(history.rank_curve),
         "n_iter_": len(history.loss_curve),
+        "n_steps_": history.n_steps,
+        "batch_size_": history.batch_size,
+        "learning_rate_": history.learning_rate,
     }
     if history.validation_loss_curve:
         found["validation_loss_curve_"] = list(history.validation_loss_curve)

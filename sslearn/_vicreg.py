@@ -79,7 +79,8 @@ class VICReg(BaseSSL):
         same.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times.
+        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
+        for batch statistics.
     batch_size : int or "auto", default="auto"
         Rows in a step, over which variances are taken. More rows than that and a last short
         batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows, as a power
@@ -113,13 +114,17 @@ class VICReg(BaseSSL):
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
-        are copied for each fit. Costs about half a millisecond a step.
+        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
+        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
+        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
+        fit anew and can be read after it; a learning rate that a callback sets is left alone.
+        Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order and views. An int gives the same features each time on the CPU, with
         the same number of threads.
     verbose : int, default=0
-        1: a line per epoch; 2: a progress bar too.
+        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
+        in place of the lines per epoch.
 
     Attributes
     ----------
@@ -135,6 +140,16 @@ class VICReg(BaseSSL):
         sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
+    n_steps_ : int
+        Optimizer steps made.
+    batch_size_ : int
+        Rows in a batch.
+    learning_rate_ : float
+        Highest learning rate of the schedule.
+    device_ : str
+        Where it was trained.
+    precision_ : str
+        "float32", "bfloat16" or "float16": that of training.
     input_shape_ : tuple of int
         Shape of one row.
     n_features_in_ : int

@@ -447,7 +447,8 @@ def test_ctrl_c_after_the_last_step_is_not_lost():
 
 def test_verbose_prints_a_line_per_epoch(capsys):
     small("SimCLR", verbose=1).fit(rows("table"))
-    lines = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("[SimCLR] 24 samples ")
     assert len(lines) == 2
     assert lines[0].startswith("[SimCLR] epoch 1 of 2, loss ")
 
