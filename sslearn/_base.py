@@ -452,7 +452,7 @@ def _warn_of_noise(drowned: str | None) -> None:
             f"In X {drowned} by less than the noise of the views, so that little can be learned: "
             "few values, or a unit of their own, make the rest look small. Scale X first (each "
             "channel by itself, or by a logarithm), or lower the noise by augment.",
-            stacklevel=6,
+            stacklevel=5,
         )
 
 

@@ -321,6 +321,15 @@ def test_a_column_that_was_constant_says_nothing_later(name):
         assert np.abs(estimator.transform(moved)).max() < 10 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("name", ["SimCLR", "AMDIM"])
+def test_what_the_noise_drowns_is_told_to_the_caller(name):
+    X = rows("series", n=100)
+    X[::5] *= 1e4
+    with pytest.warns(UserWarning, match="80% of the samples differ.*noise of the views") as told:
+        small(name).fit(X)
+    assert [warning.filename for warning in told] == [__file__]
+
+
 @every_estimator
 @every_kind
 def test_the_same_numbers_give_the_same_features_in_every_dtype(name, kind):
