@@ -2,10 +2,11 @@
 SimCLR on handwritten digits, with five labels per class
 ========================================================
 
-Scikit-learn's digits, as images of 1 x 8 x 8 pixels. 70% of them are there to learn from, without
-their labels; then five labelled images per class train a logistic regression, which is tested on
-the other 30%. The labelled images are drawn ten times, and the mean accuracy is printed, for the
-raw pixels, for principal components, for the encoder before training, and for SimCLR.
+Scikit-learn's digits, as images of 1 x 8 x 8 pixels. Seven tenths of them are there to learn from,
+without their labels; then five labelled images per class train a logistic regression, which is
+tested on the other three tenths. The labelled images are drawn ten times, and the mean accuracy is
+printed, for the raw pixels, for principal components, for the encoder before training, and for
+SimCLR.
 """
 
 import time

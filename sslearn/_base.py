@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
 import numpy as np
@@ -27,6 +27,7 @@ from ._build import (
     copy_module,
 )
 from ._data import Rows, Stream
+from ._hashing import HASH_PROTOCOL, by_value
 from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
@@ -148,8 +149,9 @@ class BaseSSL(
             or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
             views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
             IterableDataset or DataLoader is gone through once to be counted and then once an
-            epoch; one without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
-            ``max_steps``, which also limit what is counted.
+            epoch (by ``LFR`` once for each of its passes); one without end needs
+            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
+            limit what is counted.
         y : Ignored
             Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
             of X are held out by ``validation_fraction``.
@@ -168,12 +170,14 @@ class BaseSSL(
             When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
         _check_assigned(self)
-        _forget(self)
+        _forget(self, self.__dict__.pop("_set_by_fit", ()))
+        before = _fitted_names(self)
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y)
+            self._set_by_fit = sorted(_fitted_names(self) - before)
         except BaseException:
-            _forget(self)
+            _forget(self, _fitted_names(self) - before)
             raise
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=2)
@@ -348,6 +352,15 @@ class BaseSSL(
             setattr(stand_in, name, clonable(value))
         return super(BaseSSL, stand_in).__sklearn_clone__()
 
+    def __reduce_ex__(self, protocol):
+        # joblib.hash, hence Pipeline(memory=...), finds an estimator again by its pickled state.
+        made = super().__reduce_ex__(protocol)
+        if protocol != HASH_PROTOCOL:
+            return made
+        make, arguments, state, *more = made
+        state = {name: by_value(value) for name, value in state.items()}
+        return (make, arguments, state, *more)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
 
@@ -455,9 +468,12 @@ def _check_assigned(estimator: BaseSSL) -> None:
             )
 
 
-def _forget(estimator: BaseEstimator) -> None:
-    """Delete what a fit has set."""
-    parameters = estimator.get_params(deep=False)
-    for name in list(vars(estimator)):
-        if name not in parameters and (name.endswith("_") or name == "_cost"):
+def _forget(estimator: BaseEstimator, fitted: Iterable[str]) -> None:
+    """Delete attributes that a fit has set, and none of a subclass or of the caller."""
+    for name in fitted:
+        if name in vars(estimator):
             delattr(estimator, name)
+
+
+def _fitted_names(estimator: BaseEstimator) -> set[str]:
+    return {name for name in vars(estimator) if name.endswith("_") or name == "_cost"}

@@ -118,7 +118,8 @@ def test_batch_statistics_and_data_stay_in_full_precision():
 
     def augment(x, generator):
         seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
-        return x + 0.1 * (x @ x.T @ x)  # which autocast would round
+        noise = 0.01 * torch.randn(x.shape, generator=generator)
+        return x + 0.1 * (x @ x.T @ x) + noise  # the product is what autocast would round
 
     found = []
     for precision in ("float32", "bfloat16"):
