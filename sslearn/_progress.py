@@ -19,21 +19,19 @@ _WORDS = {
 
 
 class Clock:
-    """Tells how long the rest takes, by what the epochs before took."""
+    """Tells how long the rest takes, by what the steps before took."""
 
-    def __init__(self, n_epochs: int) -> None:
-        self.n_epochs = n_epochs
+    def __init__(self) -> None:
         self._begun = time.monotonic()
 
     def start(self) -> None:
         self._begun = time.monotonic()
 
-    def left(self, epoch: int) -> str | None:
-        """Return the time left after an epoch, from 1; None after the last."""
-        if epoch >= self.n_epochs:
+    def left(self, done: float) -> str | None:
+        """Return the time left when a part of all steps is done; None when all are."""
+        if done >= 1:
             return None
-        seconds = (time.monotonic() - self._begun) / epoch * (self.n_epochs - epoch)
-        return _duration(seconds)
+        return _duration((time.monotonic() - self._begun) * (1 - done) / done)
 
 
 def _duration(seconds: float) -> str:
@@ -70,11 +68,10 @@ def opening_line(
     )
 
 
-def epoch_line(name: str, epoch: int, measured: dict[str, float], clock: Clock) -> str:
+def epoch_line(settings: Settings, epoch: int, measured: dict[str, float], left: str | None) -> str:
     """Return the line of an epoch, from 1: what was measured, and the time left."""
-    text = f"[{name}] epoch {epoch} of {clock.n_epochs}"
+    text = f"[{settings.name}] epoch {epoch} of {settings.max_epochs}"
     for key, value in measured.items():
         words, form = _WORDS.get(key, (key.replace("_", " "), ".4g"))
         text += f", {words} {value:{form}}"
-    left = clock.left(epoch)
     return text if left is None else f"{text}, {left} left"

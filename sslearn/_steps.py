@@ -155,7 +155,7 @@ class Steps:
         self.step = 0
         self.n_steps = 0
         self.ends_early = False
-        self.clock = Clock(settings.max_epochs)
+        self.clock = Clock()
         self.rate: LearningRate | None = None
         self._total = torch.zeros((), dtype=torch.float64, device=data.device)
         self._count = 0
@@ -468,7 +468,8 @@ class Steps:
 
     def _tell(self, epoch: int) -> None:
         if self.settings.verbose == 1:
-            print(epoch_line(self.settings.name, epoch, self.measured, self.clock))
+            left = self.clock.left(self.step / self.n_steps)
+            print(epoch_line(self.settings, epoch, self.measured, left))
 
     def end(self) -> History:
         """Finish with the weights that are kept: the best ones, where there was patience."""

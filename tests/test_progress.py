@@ -11,7 +11,8 @@ from sklearn.utils.fixes import parse_version
 from torch.utils.data import DataLoader, TensorDataset
 
 from sslearn import SimCLR
-from sslearn._progress import Clock, epoch_line
+from sslearn._progress import Clock
+from sslearn._simclr import _SimCLRObjective
 from sslearn.callbacks import OnlineProbe
 
 X = rows("table", n=70)
@@ -60,16 +61,30 @@ def test_the_time_that_is_left(monkeypatch):
 
     now = [100.0]
     monkeypatch.setattr(sslearn._progress.time, "monotonic", lambda: now[0])
-    clock = Clock(10)
+    clock = Clock()
     now[0] = 500.0
     clock.start()
     for seconds, left in ((1, "9 s"), (10, "1 min 30 s"), (1000, "2 h 30 min"), (20, "3 min 00 s")):
         now[0] = 500.0 + seconds
-        assert clock.left(1) == left
-    assert epoch_line("X", 4, {"loss": 0.5, "own_number": 2}, clock) == (
-        "[X] epoch 4 of 10, loss 0.5000, own number 2, 30 s left"
-    )
-    assert clock.left(10) is None
+        assert clock.left(0.1) == left
+    assert clock.left(0.4) == "30 s"
+    assert clock.left(1.0) is None
+
+
+def test_numbers_of_an_objective_of_ones_own_are_told(capsys):
+    class Objective(_SimCLRObjective):
+        def measured(self, step, n_steps):
+            return {"own_number": 2.0 + step}
+
+    class Own(SimCLR):
+        def _make_objective(self, encoder, data):
+            made = super()._make_objective(encoder, data)
+            return Objective(made.encoder, made.projector, made.temperature)
+
+    Own(max_epochs=2, batch_size=16, random_state=0, device="cpu", verbose=1).fit(X)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert ", own number 5, " in lines[0]
+    assert lines[1].endswith(", own number 9")
 
 
 @pytest.mark.parametrize("trainer_params", [None, {"accumulate_grad_batches": 1}])
