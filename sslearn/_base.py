@@ -41,7 +41,13 @@ from ._settings import (
     resolve_batch_size,
     resolve_precision,
 )
-from ._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
+from ._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_parameter_constraints,
+)
 from ._steps import History
 from ._tasks import FitTasks
 from ._training_data import TrainingData, measure
@@ -175,14 +181,15 @@ class BaseSSL(
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y)
+            # Raised, where warnings are errors, they leave nothing fitted either.
+            if history.interrupted:
+                warnings.warn(f"Training interrupted by {history.interrupted}.", stacklevel=2)
+            if history.collapse:
+                warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
             self._set_by_fit = sorted(_fitted_names(self) - before)
         except BaseException:
             _forget(self, _fitted_names(self) - before)
             raise
-        if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        if history.collapse:
-            warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_transform(self, X, y=None, **fit_params):
@@ -217,7 +224,7 @@ class BaseSSL(
         order, views, held_out_views, split, prepare, watched, looked_at = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(7)
         )
-        with isolated(seed, device):
+        with isolated(seed, device) as stop, stop.heard():
             # Costs seconds at its first import, which a process that only transforms never pays.
             from ._training import check_arguments, train
 
@@ -283,13 +290,14 @@ class BaseSSL(
             seeds = (order, views, held_out_views, watched)
             own_views = getattr(self, "augment", None) is not None
             ask_for_memory(objective, None if own_views else features, data, settings)
-            history = train(objective, data, held_out, settings, seeds, tasks)
+            history = train(objective, data, held_out, settings, seeds, stop, tasks)
             self._cost = cost
             self.encoder_ = _published(whole)
             for name, value in told(history).items():
                 setattr(self, name, value)
             self._publish(objective)
             tasks.end()
+        history.interrupted = stop.cause
         return history
 
     def transform(self, X):
@@ -306,6 +314,7 @@ class BaseSSL(
             Features, in the order of the rows. What a row gives does not depend on the others.
         """
         check_is_fitted(self)
+        self._check_set("device", "batch_size")
         device = resolve_device(self.device)
         check_order(X)
         rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
@@ -373,6 +382,14 @@ class BaseSSL(
     @property
     def _n_features_out(self) -> int:
         return self.encoder_.get_submodule("features").width  # type: ignore[return-value]
+
+    def _check_set(self, *names: str) -> None:
+        """Check parameters that may have been set since fit has checked them."""
+        validate_parameter_constraints(
+            {name: self._parameter_constraints[name] for name in names},
+            {name: getattr(self, name) for name in names},
+            caller_name=type(self).__name__,
+        )
 
     # --- parts of fit ----------------------------------------------------------------------
 

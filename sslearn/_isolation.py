@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
 
-__all__ = ["StopOnInterrupt", "default_generator_kept", "isolated"]
+__all__ = ["StopOnInterrupt", "default_generator_kept", "isolated", "quiet"]
+
+# Seconds: after a Ctrl-C that ended a fit, another one ends all that is going on; and what is one
+# SIGTERM, however often it comes.
+_TWICE, _ONE_SIGTERM = 2.0, 1.0
 
 _lock = threading.RLock()
 
@@ -50,18 +59,18 @@ _LOGGERS = (
 
 
 @contextlib.contextmanager
-def isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's default generators and silence Lightning, for one ``fit`` at a time.
+def isolated(seed: int, device: torch.device) -> Iterator[StopOnInterrupt]:
+    """Seed torch's default generators and import Lightning, for one ``fit`` at a time.
 
-    Held for the whole of ``fit`` by one thread of the process: default generators, warning
-    filters, logger levels and backend switches are process-wide. To be entered before
-    Lightning's first import, which raises warnings and sets logger levels of its own.
+    Held for the whole of ``fit`` by one thread of the process: default generators and backend
+    switches are process-wide. Signals wait but inside of :meth:`StopOnInterrupt.heard`.
     """
-    with _lock, contextlib.ExitStack() as stack:
+    # The lock before the signals: who waits for another fit may be interrupted.
+    with _lock, StopOnInterrupt() as stop, contextlib.ExitStack() as stack:
         stack.enter_context(_default_generators(seed, device))
         stack.enter_context(_torch_defaults(device))
-        stack.enter_context(_quiet())
-        yield
+        _import_lightning()
+        yield stop
 
 
 @contextlib.contextmanager
@@ -127,15 +136,29 @@ def _torch_defaults(device: torch.device) -> Iterator[None]:
 _nothing = contextlib.nullcontext
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _import_lightning() -> None:
+    if "sslearn._training" in sys.modules:
+        return
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        # At its import Lightning warns in the name of many modules; afterwards in its own.
-        warnings.simplefilter("ignore")
-        from . import _training  # noqa: F401
     try:
+        with warnings.catch_warnings():
+            # Its first import warns in the name of many modules.
+            warnings.simplefilter("ignore")
+            from . import _training  # noqa: F401
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning, which warns of what is meant to be so and tells of its devices."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        # Other threads may set filters of their own meanwhile, as scikit-learn's do: what can be
+        # kept from warning is kept from it in _training.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning)\.")
             for logger in loggers:
@@ -147,31 +170,123 @@ def _quiet() -> Iterator[None]:
 
 
 class StopOnInterrupt:
-    """While entered, the first Ctrl-C sets ``requested``; the second goes through at once.
+    """Holds Ctrl-C and SIGTERM for the time of a fit, so that nothing is left half done.
 
-    Only the main thread can set handlers; elsewhere, and where Ctrl-C is ignored, this does
-    nothing.
+    Signals wait while the process is changed and modules are imported, and again while all is
+    restored; what has waited comes when that is done. In between, inside of :meth:`heard`, they go
+    through, but for a training (from :attr:`soft` on), which the first one asks to end, by
+    :attr:`requested`, and the second ends at once.
+
+    Only the main thread can set handlers, and only a main process trains to the end of a step:
+    a worker of multiprocessing or loky ends when it is told to. What is ignored stays ignored, and
+    a SIGTERM handler of the caller's is called and decides.
+
+    Attributes
+    ----------
+    requested : bool
+        Whether the training is to end.
+    soft : bool
+        Whether a training has begun.
     """
+
+    # When a fit was last ended by Ctrl-C.
+    _last = -math.inf
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: object = None
-        self._installed = False
+        self.soft = False
+        self._number = 0
+        self._since = -math.inf
+        self._waiting = True
+        self._noted = 0
+        self._previous: dict[int, Any] = {}
+        self._pid = os.getpid()
+        self._is_worker = multiprocessing.parent_process() is not None
+
+    @property
+    def cause(self) -> str | None:
+        """What has ended the training: "user", "SIGTERM" or nothing."""
+        if not self.requested:
+            return None
+        return "SIGTERM" if self._number == signal.SIGTERM else "user"
 
     def __enter__(self) -> StopOnInterrupt:
-        previous = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread() and callable(previous):
-            self._previous = previous
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread():
+            # SIGINT first here and last in __exit__: only its handler is sure to raise.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                previous = signal.getsignal(number)
+                ends = number == signal.SIGTERM and previous == signal.SIG_DFL
+                if callable(previous) or (ends and not self._is_worker):
+                    self._previous[number] = previous
+                    signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+    def heard(self) -> contextlib.AbstractContextManager:
+        """Let signals go through, or end a training, while the context is entered."""
+        return _Heard(self)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._waiting = True
+        try:
+            if signal.SIGTERM in self._previous:
+                signal.signal(signal.SIGTERM, self._previous[signal.SIGTERM])
+        finally:
+            if signal.SIGINT in self._previous:
+                signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
+        if kind is None and self._noted and self._is_kept(self._noted):
+            self.requested, self._number, self._noted = True, self._noted, 0
+        if kind is None and self.cause == "user":
+            StopOnInterrupt._last = time.monotonic()
+        # An error has come in between: what was asked for is more than the end of this fit.
+        lost = self._number if kind is not None and issubclass(kind, Exception) else 0
+        if self._noted or lost:
+            signal.raise_signal(self._noted or lost)
+
+    def _is_kept(self, number: int) -> bool:
+        """Tell whether what was learned is kept after a signal."""
+        by_default = number == signal.SIGINT or self._previous[number] == signal.SIG_DFL
+        return by_default and not self._is_worker
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.requested:
-            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
-            self._previous(number, frame)  # type: ignore[operator]
-        self.requested = True
+        now = time.monotonic()
+        if os.getpid() != self._pid:
+            # A child forked during the fit, as workers of a loader are: Ctrl-C reaches its parent
+            # too, which decides.
+            if number == signal.SIGTERM:
+                self._pass_on(number, frame)
+        elif self._waiting:
+            self._noted = number
+        elif not self.soft or not self._is_kept(number):
+            self._pass_on(number, frame)
+        elif self.requested:
+            # Some who end a process signal it alone and with its group: that is one signal.
+            if number == signal.SIGINT or now - self._since > _ONE_SIGTERM:
+                self._pass_on(number, frame)
+        elif number == signal.SIGINT and now - StopOnInterrupt._last < _TWICE:
+            self._pass_on(number, frame)  # not only the fits, one by one, but what makes them
+        else:
+            self.requested, self._number, self._since = True, number, now
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        previous = self._previous[number]
+        if callable(previous):
+            previous(number, frame)
+        else:
+            signal.signal(number, previous)
+            signal.raise_signal(number)
+
+
+class _Heard:
+    # No generator: between its frames and the caller's a signal would find nobody in charge.
+    def __init__(self, stop: StopOnInterrupt) -> None:
+        self.stop = stop
+
+    def __enter__(self) -> None:
+        stop = self.stop
+        number, stop._noted = stop._noted, 0
+        if number:
+            stop._pass_on(number, sys._getframe())
+        stop._waiting = False
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop._waiting = True

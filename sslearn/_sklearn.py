@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sklearn
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 
 try:
@@ -35,4 +39,11 @@ except ImportError:  # scikit-learn below 1.9
             return _NoCallbacks()
 
 
-__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "check_feature_names", "fit_context"]
+__all__ = [
+    "CallbackSupportMixin",
+    "Interval",
+    "StrOptions",
+    "check_feature_names",
+    "fit_context",
+    "validate_parameter_constraints",
+]

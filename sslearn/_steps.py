@@ -37,7 +37,7 @@ class History:
     batch_size: int = 0
     learning_rate: float = 0.0
     n_steps: int = 0
-    interrupted: bool = False
+    interrupted: str | None = None
     collapse: str | None = None
 
 
@@ -57,7 +57,7 @@ class EpochListener:
 
 
 class Interrupted(Exception):
-    """Ctrl-C, on its way out of Lightning, which would end the process on KeyboardInterrupt."""
+    """The end of a training that was asked for by a signal, on its way out of Lightning."""
 
 
 class Diverged(ValueError):
@@ -133,7 +133,9 @@ class Steps:
         self.order = torch.Generator().manual_seed(seeds[0])
         self.views = torch.Generator(data.device).manual_seed(seeds[1])
         self.held_out_seed = seeds[2]
-        self.watch = RankCurve(objective, data, seeds[3])
+        self.watch = RankCurve(
+            objective, data, seeds[3], max(self.batches_per_epoch, 1), self.samples_per_batch
+        )
         self.patience = Patience(settings.n_iter_no_change)
         self.can_move = [p for p in objective.parameters() if p.requires_grad]
         self.learning_rate = settings.learning_rate or automatic_rate(
@@ -176,6 +178,14 @@ class Steps:
     @property
     def batch_size(self) -> int:
         return min(self.settings.batch_size, len(self.data))
+
+    @property
+    def samples_per_batch(self) -> float:
+        """How many samples a batch has, on average: those of a stream are the caller's."""
+        rows = self.data.rows
+        if not isinstance(rows, Stream):
+            return self.batch_size
+        return (rows.n_rows or 0) / max(rows.n_batches or 0, 1)
 
     @property
     def batches_per_phase(self) -> int:
@@ -504,6 +514,8 @@ class Steps:
         # one no statistics.
         n_batches = max(1, len(self.held_out) // self.settings.batch_size)
         for index in self.held_out.tensor_split(n_batches):
+            if self.stop.requested:
+                raise Interrupted
             batch = self.data.batch(self.data.rows.take(index), index, generator)
             with self._autocast():
                 total += self._checked(self.objective.batch_loss(batch)).detach() * len(index)

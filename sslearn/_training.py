@@ -15,13 +15,17 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils._pytree import tree_flatten
 
-from ._isolation import StopOnInterrupt
+from ._isolation import StopOnInterrupt, quiet
 from ._malloc import keep_freed_memory
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
@@ -115,12 +119,64 @@ class _StandardModule(_Module):
         self.steps.look_at_loss()
 
 
+class _OneLoader(CombinedLoader):
+    """One loader as a Trainer takes it; what it makes of one by itself is deprecated in torch."""
+
+    def __init__(self, loader: _Chunks) -> None:
+        self._iterables = loader
+        self._flattened, self._spec = tree_flatten(loader)
+        self._mode = "max_size_cycle"
+        self._iterator = None
+        self._limits = None
+
+
+class _KeyboardInterrupt(Exception):
+    """KeyboardInterrupt on its way out of Lightning, which would make SystemExit of it."""
+
+    def __init__(self, raised: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.raised = raised
+
+
+class _NoSignals:
+    """What a Trainer has in place of its own handlers, which would outlive it."""
+
+    received_sigterm = False
+
+    def register_signal_handlers(self) -> None:
+        """Leave signals to the fit around."""
+
+    def teardown(self) -> None:
+        """Leave signals to the fit around."""
+
+
+class _Trainer(lightning.Trainer):
+    """A Trainer that leaves signals alone and does not warn of layers that are frozen.
+
+    Nor do the environment variables PL_TRAINER_... count, which stand for the arguments of a class
+    named Trainer.
+    """
+
+    def __init__(self, **params) -> None:
+        super().__init__(**params)
+        self._signal_connector = _NoSignals()  # type: ignore[assignment]
+        # Of modules in eval mode. A phase sets the modes when it begins, and frozen ones stay so.
+        setattr(self.fit_loop, "_warn_if_modules_in_eval_mode", lambda: None)  # noqa: B010
+
+    def _fit_impl(self, *args, **kwargs) -> None:
+        try:
+            super()._fit_impl(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise _KeyboardInterrupt(error) from None
+
+
 def train(
     objective: Objective,
     data: TrainingData,
     held_out: torch.Tensor | None,
     settings: Settings,
     seeds: tuple[int, int, int, int],
+    stop: StopOnInterrupt,
     listener: EpochListener | None = None,
 ) -> History:
     """Train an objective in place, from its first step to the last, and leave it on the CPU.
@@ -137,6 +193,8 @@ def train(
         The parameters all estimators share.
     seeds, listener
         See :class:`Steps`.
+    stop : StopOnInterrupt
+        Of the fit. From here on the first signal ends the training only.
 
     Raises
     ------
@@ -144,28 +202,38 @@ def train(
         When the loss, or a weight in the end, is NaN or infinite.
     KeyboardInterrupt
         On Ctrl-C before the first epoch has ended, and always on a second one.
+    Interrupted
+        On SIGTERM before the first epoch has ended.
     """
     keep_freed_memory()
-    with StopOnInterrupt() as stop:
-        steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
-        lent = Lent(given_callbacks(settings.trainer_params))
-        bar = Bar(steps)
-        # Without an epoch there is nothing for a Trainer to do.
-        run = _driver(objective, steps, lent, bar) if settings.max_epochs else steps.settle
-        try:
+    stop.soft = True
+    steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
+    lent = Lent(given_callbacks(settings.trainer_params))
+    bar = Bar(steps)
+    # Without an epoch there is nothing for a Trainer to do.
+    run = _driver(objective, steps, lent, bar) if settings.max_epochs else steps.settle
+    try:
+        with quiet():
             run()
-            steps.history.interrupted = stop.requested
-        except Interrupted:
-            if not steps.history.loss_curve:
-                raise KeyboardInterrupt from None
-            steps.history.interrupted = True
-        except (KeyboardInterrupt, SystemExit):
-            if stop.requested:  # the second Ctrl-C; Lightning makes it sys.exit(1)
+    except _KeyboardInterrupt as error:
+        raise error.raised from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # raised by Lightning's own lines
+            raise error.__context__ from None
+        raise
+    except Interrupted:
+        if not steps.history.loss_curve:
+            if stop.cause == "user":
                 raise KeyboardInterrupt from None
             raise
-        finally:
-            bar.close()
-            lent.give_back()
+    except RuntimeError as error:
+        # Workers of a loader that were ended by the same signal.
+        ended = stop.requested and "DataLoader worker" in str(error)
+        if not ended or not steps.history.loss_curve:
+            raise
+    finally:
+        bar.close()
+        lent.give_back()
     if settings.max_epochs and not steps.history.loss_curve:
         raise ValueError(
             f"{settings.name} made no step: trainer_params={settings.trainer_params!r} ends "
@@ -188,8 +256,9 @@ def _driver(objective: Objective, steps: Steps, lent: Lent, bar: Bar) -> Callabl
     if settings.verbose > 1 and params["enable_progress_bar"] and not has_bar(lent.callbacks):
         params["callbacks"].append(bar)
         params["enable_progress_bar"] = False  # Lightning's own
-    trainer = lightning.Trainer(**params)
-    return functools.partial(trainer.fit, module, train_dataloaders=loader)
+    with quiet():
+        trainer = _Trainer(**params)
+    return functools.partial(trainer.fit, module, train_dataloaders=_OneLoader(loader))
 
 
 def check_arguments(params: dict | None) -> None:
@@ -204,6 +273,14 @@ def check_arguments(params: dict | None) -> None:
             )
 
 
+def _root() -> str:
+    """Return where a Trainer writes, if it is asked to; the working directory may be gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return tempfile.gettempdir()
+
+
 def _trainer_params(settings: Settings, device: torch.device) -> dict:
     given = given_callbacks(settings.trainer_params)
     params = {
@@ -213,6 +290,7 @@ def _trainer_params(settings: Settings, device: torch.device) -> dict:
         "enable_progress_bar": settings.verbose > 1 or has_bar(given),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
+        "default_root_dir": _root(),
         **(settings.trainer_params or {}),
         # Without it Lightning finds a cluster by itself and asks for all of its tasks.
         "plugins": [LightningEnvironment()],

@@ -1,14 +1,19 @@
 """Settings of all tests."""
 
+import math
 import signal
 
 import pytest
 import torch
 
+from sslearn._isolation import StopOnInterrupt
+
 
 @pytest.fixture
-def interruptible():
+def interruptible(monkeypatch):
     """Ctrl-C as in a terminal; a shell's background jobs inherit that it is ignored."""
+    # As if no test before had interrupted a fit.
+    monkeypatch.setattr(StopOnInterrupt, "_last", -math.inf)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -262,3 +262,15 @@ def test_a_method_that_is_written_as_the_page_says(monkeypatch):
         method(hidden_dim=0).fit(rows("table"))
     exec(tested, vars(module))
     assert len(module.features) == 40
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"batch_size": "x"}, {"batch_size": 0}, {"device": None}, {"device": "abacus"}]
+)
+@pytest.mark.parametrize("method", ["transform", "score"])
+def test_parameters_set_to_nonsense_after_fit_are_named(nonsense, method):
+    X = rows("table")
+    model = small("SimCLR").fit(X).set_params(**nonsense)
+    (name,) = nonsense
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        getattr(model, method)(X)

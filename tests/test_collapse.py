@@ -1,6 +1,7 @@
 """A collapse of the representation is seen, recorded and said."""
 
 import math
+import time
 import warnings
 
 import numpy as np
@@ -132,23 +133,57 @@ class _Identity(Objective):
         super().__init__(nn.Identity())
 
 
-def test_looking_takes_no_more_than_its_share(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("sslearn._collapse.time.monotonic", lambda: now[0])
-    look = RankCurve.look
-
-    def slow_look(self, epoch):
-        now[0] += 0.1
-        look(self, epoch)
-
-    monkeypatch.setattr(RankCurve, "look", slow_look)
+@pytest.mark.parametrize(
+    ("width", "n_steps", "batch_size"),
+    [(8, 10, 64), (512, 10, 64), (512, 100, 256), (2048, 3, 32)],
+)
+def test_looking_takes_no_more_than_its_share(width, n_steps, batch_size):
+    """Of operations: those of a look, against three passes over the views of all steps between."""
     torch.manual_seed(0)
-    curve = RankCurve(_Identity(), _Data(torch.randn(50, 5)), 0)
-    for epoch in range(1, 101):
-        now[0] += 0.9
+    rows, linear = torch.randn(256, 32), nn.Linear(32, width)
+    objective = Objective(linear)
+    curve = RankCurve(objective, _Data(rows), 0, n_steps, batch_size)
+    seen = []
+    curve.look = seen.append
+    for epoch in range(1, 2001):
         curve.end_epoch(epoch)
-    assert [epoch for epoch, _, _ in curve.points] == [0, *range(12, 101, 12)]
-    assert 0.1 * len(curve.points) < 0.011 * now[0]
+    every = seen[0]
+    assert seen == list(range(every, 2001, every))
+    overhead, forward, short = 25e6, 2 * 32 * width, min(width, 256)
+    look = overhead + 256 * forward + 2 * short**2 * max(width, 256) + 12 * short**3
+    step = overhead + 3 * 2 * batch_size * forward
+    assert look <= 0.01 * every * n_steps * step
+    assert every == 1 or look > 0.01 * (every - 1) * n_steps * step
+
+
+def test_equal_fits_are_equal_whatever_the_clock_says():
+    def attributes(delay):
+        def encoder(shape):
+            time.sleep(delay)
+            return nn.Sequential(nn.Linear(6, 8), _Slow(delay))
+
+        model = SimSiam(encoder, max_epochs=30, batch_size=16, random_state=0, device="cpu")
+        return vars(model.fit(rows("table", n=70)))
+
+    quick, slow = attributes(0.0), attributes(0.003)
+    assert quick.keys() == slow.keys()
+    learned = [name for name in quick if name not in ("encoder", "encoder_")]
+    assert {name: quick[name] for name in learned} == {name: slow[name] for name in learned}
+    states = [fitted["encoder_"].state_dict() for fitted in (quick, slow)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+class _Slow(nn.Module):
+    """In training only, as where another process takes the core."""
+
+    def __init__(self, delay):
+        super().__init__()
+        self.delay = delay
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(self.delay)
+        return x
 
 
 @pytest.mark.parametrize(
@@ -164,7 +199,7 @@ def test_looking_takes_no_more_than_its_share(monkeypatch):
 )
 def test_what_counts_as_collapsed(trained, collapsed):
     torch.manual_seed(0)
-    curve = RankCurve(_Identity(), _Data(torch.randn(50, 20)), 0)
+    curve = RankCurve(_Identity(), _Data(torch.randn(50, 20)), 0, 1, 1)
     curve.sample = trained(curve.sample)
     curve.end(1)
     # The sample stands for the features here; the rows themselves do differ.
@@ -176,7 +211,7 @@ def test_features_that_were_alike_before_have_not_collapsed():
     """Means over many patches, say."""
     torch.manual_seed(0)
     sample = torch.randn(50, 20)
-    curve = RankCurve(_Identity(), _Data(1 + 1e-2 * sample), 0)
+    curve = RankCurve(_Identity(), _Data(1 + 1e-2 * sample), 0, 1, 1)
     curve.sample = 1 + 5e-3 * sample
     curve.look(1)
     curve.sample = sample

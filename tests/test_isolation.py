@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from sslearn._isolation import StopOnInterrupt, isolated
+from sslearn._isolation import StopOnInterrupt, isolated, quiet
 
 CPU = torch.device("cpu")
 
@@ -122,22 +122,164 @@ def test_a_forked_child_finds_the_lock_free():
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_first_interrupt_is_noted_and_the_second_goes_through():
-    before = signal.getsignal(signal.SIGINT)
-    with StopOnInterrupt() as stop:
-        signal.raise_signal(signal.SIGINT)
+@pytest.fixture
+def handlers(interruptible):
+    """As in a terminal: Ctrl-C raises and SIGTERM ends the process; what there is afterwards."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield lambda: (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, before)
+
+
+DEFAULT = (signal.default_int_handler, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_training_and_a_second_interrupt_goes_through(handlers, number):
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        assert stop.cause is None
+        signal.raise_signal(number)
         assert stop.requested
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+        signal.raise_signal(signal.SIGTERM)  # once more, as schedulers do: nothing happens
+        assert stop.cause == ("user" if number == signal.SIGINT else "SIGTERM")
+        signal.raise_signal(signal.SIGINT)
+    assert handlers() == DEFAULT
 
 
-def test_ignored_interrupts_stay_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with StopOnInterrupt() as stop:
+def test_interrupts_wait_while_the_process_is_changed(handlers):
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop:
+        signal.raise_signal(signal.SIGINT)
+        reached = True
+        with stop.heard():
+            pytest.fail("the signal came too late")
+    assert reached
+    assert handlers() == DEFAULT
+
+
+def test_interrupts_wait_while_all_is_restored(handlers):
+    restored = []
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop:
+        with stop.heard():
+            pass
+        with pytest.raises(ZeroDivisionError):
             signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+        restored.append(True)
+        raise ValueError("the fit has failed")
+    assert restored
+    assert handlers() == DEFAULT
+
+
+def test_an_interrupt_at_the_very_end_keeps_what_was_learned(handlers):
+    with StopOnInterrupt() as stop:
+        with stop.heard():
+            stop.soft = True
+        signal.raise_signal(signal.SIGINT)
+    assert stop.cause == "user"
+    assert handlers() == DEFAULT
+
+
+def test_before_a_training_interrupts_go_through(handlers):
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop, stop.heard():
+        signal.raise_signal(signal.SIGINT)
+    assert handlers() == DEFAULT
+
+
+def test_an_interrupt_is_not_lost_in_an_error(handlers):
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("which a search would take for a score of nan")
+    assert handlers() == DEFAULT
+
+
+def test_an_interrupt_soon_after_an_interrupted_fit_ends_what_makes_the_fits(handlers):
+    with StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        signal.raise_signal(signal.SIGINT)
+    assert stop.cause == "user"
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_handler_of_the_callers_own_is_called_and_decides():
+    called = []
+
+    def own(number, frame):
+        called.append((number, frame is not None))
+
+    signal.signal(signal.SIGTERM, own)
+    with StopOnInterrupt() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert called == []
+        with stop.heard():
+            assert called == [(signal.SIGTERM, True)]
+            stop.soft = True
+            signal.raise_signal(signal.SIGTERM)
+            assert len(called) == 2
             assert not stop.requested
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGTERM) is own
+
+
+@pytest.mark.usefixtures("handlers")
+def test_handlers_are_restored_where_the_callers_own_raises():
+    def own(number, frame):
+        raise SystemExit(3)
+
+    signal.signal(signal.SIGTERM, own)
+    with pytest.raises(SystemExit), StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is own
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ignored_signals_stay_ignored(handlers):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with StopOnInterrupt() as stop, stop.heard():
+        stop.soft = True
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert not stop.requested
+    assert handlers() == (signal.SIG_IGN, signal.SIG_IGN)
+
+
+def test_other_threads_leave_handlers_alone(handlers):
+    found = []
+
+    def enter():
+        with StopOnInterrupt() as stop, stop.heard():
+            found.append(handlers())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [DEFAULT]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.usefixtures("handlers")
+def test_a_child_forked_during_a_fit_ends_on_sigterm_and_leaves_ctrl_c_to_its_parent():
+    with StopOnInterrupt() as stop, stop.heard():
+        pid = os.fork()
+        if pid == 0:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+
+
+def test_warning_filters_are_left_alone_until_lightning_runs():
+    with isolated(0, CPU):
+        pass  # the first one imports Lightning
+    filters = list(warnings.filters)
+    with isolated(0, CPU):
+        assert warnings.filters == filters
+        with quiet():
+            assert warnings.filters != filters
+    assert warnings.filters == filters

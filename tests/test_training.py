@@ -7,13 +7,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import warnings
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from estimators import rows, small, trained_module
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -439,8 +445,7 @@ def test_ctrl_c_after_the_last_step_is_not_lost():
             signal.raise_signal(signal.SIGINT)
 
     model = small("SimCLR", trainer_params={"callbacks": [Pressed()]})
-    # An error by the filters of the tests; the weights stay all the same.
-    with pytest.raises(UserWarning, match="interrupted by user"):
+    with pytest.warns(UserWarning, match="interrupted by user"):
         model.fit(rows("table"))
     assert model.n_iter_ == 2
 
@@ -453,13 +458,171 @@ def test_verbose_prints_a_line_per_epoch(capsys):
     assert lines[0].startswith("[SimCLR] epoch 1 of 2, loss ")
 
 
+class _Raises(nn.Module):
+    """An encoder whose forward pass is interrupted by what it runs itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled() and x.shape[0] > 2:
+            raise KeyboardInterrupt("mine")
+        return self.layer(x)
+
+
+def _raising_schedule(step, n_steps):
+    raise KeyboardInterrupt("mine")
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize("params", [{"encoder": _Raises()}, {"lr_schedule": _raising_schedule}])
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_keyboard_interrupt_of_the_callers_stays_one(params, trainer_params, in_thread):
+    model = small("SimCLR", trainer_params=trainer_params, **params)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    raised = []
+
+    def fit():
+        with pytest.raises(KeyboardInterrupt, match="mine") as caught:
+            model.fit(rows("table"))
+        raised.append(caught.value)
+
+    if in_thread:
+        thread = threading.Thread(target=fit)
+        thread.start()
+        thread.join()
+    else:
+        fit()
+    assert len(raised) == 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert not hasattr(model, "encoder_")
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_two_interrupts_leave_no_handler_and_no_trace(trainer_params):
+    expected = small("SimCLR", trainer_params=trainer_params).fit(rows("table")).loss_curve_
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def augment(x, generator):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return x + torch.randn(x.shape, generator=generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        small("SimCLR", trainer_params=trainer_params, augment=augment).fit(rows("table"))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert small("SimCLR", trainer_params=trainer_params).fit(rows("table")).loss_curve_ == expected
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_where_warnings_are_errors_an_interrupted_fit_leaves_nothing_fitted(number):
+    import lightning.pytorch as lightning
+
+    class Pressed(lightning.Callback):
+        def on_train_end(self, *args):
+            signal.raise_signal(number)
+
+    model = small("SimCLR", trainer_params={"callbacks": [Pressed()]})
+    with pytest.raises(UserWarning, match="interrupted by"):
+        model.fit(rows("table"))
+    assert not hasattr(model, "encoder_")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FAST_DEV_RUN", "1"),
+        ("LIMIT_TRAIN_BATCHES", "1"),
+        ("GRADIENT_CLIP_VAL", "1"),
+        ("NUM_NODES", "2"),
+    ],
+)
+def test_environment_variables_of_trainers_have_no_say(monkeypatch, name, value):
+    expected = small("SimCLR").fit(rows("table", n=70)).loss_curve_
+    monkeypatch.setenv(f"PL_TRAINER_{name}", value)
+    assert small("SimCLR").fit(rows("table", n=70)).loss_curve_ == expected
+    assert os.environ[f"PL_TRAINER_{name}"] == value
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use stays")
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch, trainer_params):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert small("SimCLR", trainer_params=trainer_params).fit(rows("table")).n_iter_ == 2
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, "user"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_after_an_epoch_keeps_the_weights(capsys, number, by, trainer_params):
+    """Those of the last whole step, of which an uninterrupted fit had the same."""
+    log, found = [], {}
+
+    class Stopped(_Watched):
+        def after_step(self, step, n_steps):
+            super().after_step(step, n_steps)
+            found[step] = self.head.weight.detach().clone()
+            if number and step == 5:
+                signal.raise_signal(number)
+
+    def fit():
+        log.clear()
+        return _with(Stopped, log=log)(
+            max_epochs=4,
+            batch_size=16,
+            lr_schedule="constant",
+            trainer_params=trainer_params,
+            random_state=0,
+            device="cpu",
+        ).fit(rows("table", n=70))
+
+    with pytest.warns(UserWarning, match=f"^Training interrupted by {by}.$"):
+        model = fit()
+    assert [step for step, _ in log] == list(range(6))
+    assert model.n_iter_ == len(model.loss_curve_) == 1
+    stopped, number = dict(found), 0
+    assert fit().n_iter_ == 4
+    assert torch.equal(stopped[5], found[5])
+
+
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_lightning_is_kept_from_warning_not_only_silenced(monkeypatch, trainer_params, frozen):
+    """Other threads may reset the filters at any time."""
+    monkeypatch.setattr("sslearn._training.quiet", contextlib.nullcontext)
+    first = nn.Linear(6, 8).requires_grad_(not frozen)
+    encoder = nn.Sequential(first, nn.Linear(8, 8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        small("SimCLR", encoder=encoder, trainer_params=trainer_params).fit(rows("table"))
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_a_threaded_search_is_silent_where_warnings_are_errors():
+    X, y = rows("table", n=120), np.arange(120) % 2
+    pipeline = make_pipeline(small("SimCLR", max_epochs=1), LogisticRegression())
+    with joblib.parallel_config(backend="threading", n_jobs=2), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):
+            search = GridSearchCV(
+                pipeline, {"simclr__batch_size": [16, 32]}, cv=3, error_score="raise"
+            )
+            assert search.fit(X, y).n_splits_ == 3
+
+
 INTERRUPTED = """
-    import signal, sys, warnings
+    import pickle, signal, sys, warnings
     import numpy as np
     from sslearn import SimCLR
     X = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
-    model = SimCLR(max_epochs={epochs}, batch_size=4, device="cpu", verbose=1, random_state=0,
-                   trainer_params={trainer_params})
+    model = SimCLR(max_epochs=100000, batch_size=4, device="cpu", verbose=1, random_state=0)
     handler = signal.default_int_handler
     signal.signal(signal.SIGINT, handler)  # background jobs inherit that it is ignored
     try:
@@ -470,49 +633,130 @@ INTERRUPTED = """
     except KeyboardInterrupt:
         print("KeyboardInterrupt", hasattr(model, "encoder_"))
     else:
-        print("returned", model.n_iter_ >= 1, len(model.transform(X)),
+        kept = pickle.loads(pickle.dumps(model))
+        print("returned", kept.n_iter_ >= 1, len(kept.transform(X)),
               [str(w.message) for w in caught])
     assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    model.set_params(max_epochs=1, batch_size=100, verbose=0).fit(X)  # the process is intact
     print("alive")
 """
 
 
-def _interrupt(tmp_path, after, signals=1, trainer_params=None, epochs=100000):
-    code = textwrap.dedent(INTERRUPTED.format(epochs=epochs, trainer_params=trainer_params))
+@contextlib.contextmanager
+def _started(code, cwd):
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code],
-        cwd=tmp_path,
+        [sys.executable, "-u", "-c", textwrap.dedent(code)],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    lines = []
-    while not (lines and lines[-1].startswith(after)):
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        lines.append(line.strip())
-    if after == "begins":
-        time.sleep(0.1)
-    for _ in range(signals):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (lines, out, err)
-    return (lines + out.splitlines())[-2:]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-@pytest.mark.parametrize("trainer_params", [None, STANDARD])
-def test_ctrl_c_after_an_epoch_keeps_the_weights(tmp_path, trainer_params):
-    said, last = _interrupt(tmp_path, "[SimCLR] epoch 2", trainer_params=trainer_params)
-    assert said == "returned True 2000 ['Training interrupted by user.']"
+def _interrupt(tmp_path, after, number=signal.SIGINT, delay=0.0):
+    with _started(INTERRUPTED, tmp_path) as process:
+        lines = []
+        while not (lines and lines[-1].startswith(after)):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            lines.append(line.strip())
+        time.sleep(delay)
+        process.send_signal(number)
+        sent = time.monotonic()
+        while not lines[-1].startswith(("returned", "KeyboardInterrupt")):
+            line = process.stdout.readline()
+            if not line:
+                break
+            lines.append(line.strip())
+        took = time.monotonic() - sent
+        out, err = process.communicate(timeout=60)
+        return (lines + out.splitlines())[-2:], process.returncode, took, err
+
+
+def test_sigterm_after_an_epoch_keeps_the_weights(tmp_path):
+    (said, last), code, took, err = _interrupt(tmp_path, "[SimCLR] epoch 2", signal.SIGTERM)
+    assert said == "returned True 2000 ['Training interrupted by SIGTERM.']", err
     assert last == "alive"
+    assert code == 0
+    assert took < 1
 
 
-def test_ctrl_c_before_an_epoch_is_a_keyboard_interrupt(tmp_path):
-    said, last = _interrupt(tmp_path, "begins")
-    assert said == "KeyboardInterrupt False"
+def test_ctrl_c_while_lightning_is_imported_waits(tmp_path):
+    (said, last), code, _, err = _interrupt(tmp_path, "begins", delay=0.5)
+    assert said == "KeyboardInterrupt False", err
     assert last == "alive"
+    assert code == 0
+
+
+def test_sigterm_before_an_epoch_ends_the_process(tmp_path):
+    lines, code, _, _ = _interrupt(tmp_path, "begins", signal.SIGTERM, delay=0.1)
+    assert lines[-1] == "begins"
+    assert code == -signal.SIGTERM
+
+
+IN_A_WORKER = """
+    import pathlib, sys, threading, time
+    import numpy as np
+    from sslearn import SimCLR
+
+    def fit(started):
+        def augment(x, generator):
+            pathlib.Path(started).touch()
+            return x + 1
+        X = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
+        SimCLR(max_epochs=100000, batch_size=4, augment=augment, device="cpu").fit(X)
+
+    def wait_for(path):
+        while not path.exists():
+            time.sleep(0.01)
+
+    if __name__ == "__main__":
+        started = pathlib.Path("started")
+        {start}
+        wait_for(started)
+        time.sleep(0.3)
+        begun = time.monotonic()
+        {end}
+        print(time.monotonic() - begun < 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (
+            "import multiprocessing; pool = multiprocessing.get_context('spawn').Pool(1); "
+            "pool.apply_async(fit, (str(started),))",
+            "pool.terminate(); pool.join()",
+        ),
+        (
+            "from joblib.externals import loky; executor = loky.get_reusable_executor(1); "
+            "executor.submit(fit, str(started))",
+            "executor.shutdown(kill_workers=True)",
+        ),
+    ],
+    ids=["multiprocessing", "loky"],
+)
+def test_workers_end_when_they_are_told_to(tmp_path, start, end):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(IN_A_WORKER).format(start=start, end=end))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_no_step_is_an_error():
