@@ -617,10 +617,10 @@ def test_pictures_are_not_read_with_channels_last(as_given):
 
 
 class Module:
+    """The face of a LightningDataModule."""
+
     def __repr__(self):  # a test must have the same name in every process
         return "Module()"
-
-    """The face of a LightningDataModule."""
 
     def train_dataloader(self):
         raise AssertionError
