@@ -1,8 +1,11 @@
 """The two drivers, what they count, and how training ends."""
 
 import contextlib
+import functools
+import importlib.util
 import math
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -501,18 +504,25 @@ def test_a_keyboard_interrupt_of_the_callers_stays_one(params, trainer_params, i
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("where", ["augment", "cleaning up"])
 @pytest.mark.parametrize("trainer_params", [None, STANDARD])
-def test_two_interrupts_leave_no_handler_and_no_trace(trainer_params):
+def test_two_interrupts_leave_no_handler_and_no_trace(monkeypatch, where, trainer_params):
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+
     expected = small("SimCLR", trainer_params=trainer_params).fit(rows("table")).loss_curve_
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
 
     def augment(x, generator):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
+        if where == "augment":
+            interrupt()
         return x + torch.randn(x.shape, generator=generator)
 
-    with pytest.raises(KeyboardInterrupt):
-        small("SimCLR", trainer_params=trainer_params, augment=augment).fit(rows("table"))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        # In the midst of what Lightning does after the first one.
+        patched.setattr(SingleDeviceStrategy, "on_exception", lambda *args: interrupt())
+        small("SimCLR", trainer_params=trainer_params, augment=augment).fit(rows("table", n=70))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert small("SimCLR", trainer_params=trainer_params).fit(rows("table")).loss_curve_ == expected
 
@@ -615,6 +625,19 @@ def test_a_threaded_search_is_silent_where_warnings_are_errors():
                 pipeline, {"simclr__batch_size": [16, 32]}, cv=3, error_score="raise"
             )
             assert search.fit(X, y).n_splits_ == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_signals_at_random_moments():
+    """Twenty of those that tests/benchmarks/signals.py can send."""
+    path = pathlib.Path(__file__).parent / "benchmarks" / "signals.py"
+    spec = importlib.util.spec_from_file_location("signals", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = list(module.warm(20, seed=3))
+    assert [error for *_, error in found if error] == []
+    assert len({outcome for *_, outcome, _ in found}) > 2
 
 
 INTERRUPTED = """
