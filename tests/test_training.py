@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.util
 import math
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -625,6 +626,38 @@ def test_a_threaded_search_is_silent_where_warnings_are_errors():
                 pipeline, {"simclr__batch_size": [16, 32]}, cv=3, error_score="raise"
             )
             assert search.fit(X, y).n_splits_ == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("trainer_params", [None, STANDARD])
+def test_ctrl_c_reaches_the_workers_of_a_loader_too(persistent, trainer_params):
+    X = torch.from_numpy(rows("table", n=70))
+    loader = DataLoader(
+        TensorDataset(X),
+        batch_size=16,
+        num_workers=1,
+        multiprocessing_context="fork",
+        persistent_workers=persistent,
+    )
+    sent = []
+
+    def schedule(step, n_steps):
+        if step == 6:
+            sent.append(time.monotonic())
+            for process in (*multiprocessing.active_children(), multiprocessing.current_process()):
+                os.kill(process.pid, signal.SIGINT)
+        return 1.0
+
+    model = small("SimCLR", max_epochs=4, trainer_params=trainer_params, lr_schedule=schedule)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(loader)
+    assert time.monotonic() - sent[0] < 2
+    assert model.n_iter_ == 1
+    again = small("SimCLR", max_epochs=2, trainer_params=trainer_params)
+    assert again.fit(loader).n_iter_ == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

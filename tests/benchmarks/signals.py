@@ -31,7 +31,7 @@ SIGNALS = {
     "SIGTERM": (signal.SIGTERM,),
     "SIGINT twice": (signal.SIGINT, signal.SIGINT),
 }
-N_EPOCHS, STEPS_PER_EPOCH = 10, 4
+N_EPOCHS, STEPS_PER_EPOCH = 6, 4
 N_STEPS = N_EPOCHS * STEPS_PER_EPOCH
 LEARNED = "learned "
 BEFORE = (signal.default_int_handler, signal.SIG_DFL)
@@ -111,9 +111,8 @@ def try_one(driver, kind, delays, expected, tell):
     found = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert found == BEFORE, found
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") is None
-    for name in DRIVERS:
-        again = make(name).fit(X)
-        assert again.loss_curve_ == expected, (name, again.loss_curve_, expected)
+    again = make(driver).fit(X).loss_curve_
+    assert again == expected, (again, expected)
     return outcome
 
 
