@@ -27,6 +27,11 @@ from torch import nn
 
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
 every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
+# Those in new processes take seconds, and what is imported is the same for all.
+in_processes = pytest.mark.parametrize(
+    "name",
+    [n if n in ("SimCLR", "LFR") else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
+)
 
 
 @parametrize_with_checks([cls(max_epochs=2, batch_size=32) for cls in ESTIMATORS.values()])
@@ -444,11 +449,7 @@ FIRST_FIT = """
 """
 
 
-@pytest.mark.parametrize(
-    "name",
-    # What is imported is the same for all.
-    [n if n in ("SimCLR", "LFR") else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
-)
+@in_processes
 @pytest.mark.parametrize("thread", [False, True])
 def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
     code = textwrap.dedent(FIRST_FIT.format(name=name, thread=thread))
@@ -462,7 +463,7 @@ def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@every_estimator
+@in_processes
 def test_transform_does_not_import_lightning(name, tmp_path):
     X = rows("table")
     joblib.dump((small(name).fit(X), X), tmp_path / "model.joblib")

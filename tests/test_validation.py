@@ -815,7 +815,7 @@ def test_devices():
 
 PARAMETERS = {
     "temperature": -1,
-    "max_epochs": 0,
+    "max_epochs": -1,
     "batch_size": 1,
     "learning_rate": 0,
     "weight_decay": -1.0,
