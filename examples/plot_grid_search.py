@@ -13,8 +13,8 @@ on its head is a nine. The heat map shows it: the accuracy falls with wider rota
 matters more than the temperature, of which only the highest stands out. Halves of 250 images are
 few: differences of one or two points say little, the trend from top to bottom does. Raw pixels are
 printed beside it, on the same halves and on the images left over, which the search has not seen.
-With so many labels they are about a point behind; with fewer the gain is larger, see
-``quickstart.py``.
+With so many labels they are not far behind, and ahead of the widest rotations; with fewer the gain
+is larger, see ``quickstart.py``.
 """
 
 import matplotlib.pyplot as plt

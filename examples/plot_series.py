@@ -56,8 +56,8 @@ X_test, y_test = draw(1000, rng)
 methods = {
     "raw": FunctionTransformer(lambda X: X.reshape(len(X), -1)),
     "by hand": FunctionTransformer(by_hand),
-    # Next to no learning: the encoder as it was drawn.
-    "untrained": SimCLR(max_epochs=1, learning_rate=1e-12, random_state=0),
+    # No learning: the encoder as it was drawn.
+    "untrained": SimCLR(max_epochs=0, random_state=0),
     "SimCLR": SimCLR(max_epochs=50, random_state=0),
 }
 n_labelled = [20, 40]

@@ -8,14 +8,13 @@ is trained on 600 handwritten digits with several settings. Their ranks are set 
 would have without labels: the accuracy of a logistic regression on the features, from 50 labelled
 images, on the images that are left.
 
-Where they agree: both find the high temperatures worse, and between the two low ones there is
-little. Views of so much noise that nothing is left of the image collapse the features, and the
-lowest rank of all shows it. Where they do not: the encoder before training (0 epochs) has as high a
-rank as after it, while the accuracy rises by more than 30 points. The highest rank of all goes to
-views with next to no noise, from which little is learned. Over all settings, the two have little to
-do with each other. So let the rank warn of a collapse, and compare settings of the loss with it,
-under the same views and epochs. Choose views and epochs by a few labels, or by a look at the
-nearest neighbours.
+Where they agree: both find the high temperatures worse. Views of so much noise that nothing is left
+of the image have by far the lowest rank, and the lowest accuracy. Where they do not: with more
+epochs the rank falls, from the encoder before training (0 epochs) on, while the accuracy rises. The
+highest rank of all goes to views with next to no noise, from which little is learned. Over all
+settings, the two have little to do with each other. So let the rank warn of a collapse, and compare
+settings of the loss with it, under the same views and epochs. Choose views and epochs by a few
+labels, or by a look at the nearest neighbours.
 """
 
 import warnings
@@ -24,7 +23,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -53,11 +51,7 @@ base = SimCLR(max_epochs=25, random_state=0)
 groups = {
     "temperature": {t: {"temperature": t} for t in (0.05, 0.5, 2.0, 10.0)},
     "noise": {s: {"augment": GaussianNoise(s)} for s in (0.02, 0.1, 0.3, 1.0, 3.0)},
-    "epochs": {
-        0: {"max_epochs": 1, "learning_rate": 1e-12},  # next to no learning
-        5: {"max_epochs": 5},
-        25: {"max_epochs": 25},
-    },
+    "epochs": {n: {"max_epochs": n} for n in (0, 5, 25)},
 }
 _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 print(f"{'setting':<18} {'rank':>5} {'accuracy':>9}")
@@ -66,8 +60,8 @@ for color, (group, settings) in enumerate(groups.items()):
     points, offset = [], [(16, -8), (0, 11), (-12, 0)][color]  # no overlap
     for value, parameters in settings.items():
         with warnings.catch_warnings():
-            # The strongest noise collapses the features, and `fit` says so.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            # The strongest noise leaves nothing of the images, and `fit` says so.
+            warnings.simplefilter("ignore", UserWarning)
             encoder = SimCLR(**{**base.get_params(), **parameters}).fit(X_train)
         points.append((encoder.score(X_train), 100 * accuracy(encoder)))
         rank, percent = points[-1]
@@ -78,7 +72,7 @@ for color, (group, settings) in enumerate(groups.items()):
     everything += points
     print(f"Spearman correlation within {group}: {spearmanr(points).statistic:.2f}")
 print(f"Spearman correlation over all: {spearmanr(sorted(set(everything))).statistic:.2f}")
-ax.set(xlabel="effective rank, without labels", xlim=(0, 64), ylim=(50, 98))
-ax.set(ylabel="accuracy of a probe with 50 labels, %")
-ax.legend(loc="lower right")
+ax.margins(0.1)  # room for the numbers at the points
+ax.set(xlabel="effective rank, without labels", ylabel="accuracy of a probe with 50 labels, %")
+ax.legend()
 plt.show()

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
 import numpy as np
@@ -27,6 +27,7 @@ from ._build import (
     copy_module,
 )
 from ._data import Rows, Stream
+from ._hashing import HASH_PROTOCOL, by_value
 from ._inference import encode, measure_cost
 from ._isolation import isolated
 from ._memory import ask_for_memory, out_of_memory_explained
@@ -36,6 +37,7 @@ from ._settings import (
     Settings,
     check_trainer_params,
     most_batches,
+    name_of,
     resolve_batch_size,
     resolve_precision,
 )
@@ -95,7 +97,7 @@ class BaseSSL(
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
         "standardize": ["boolean"],
-        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -153,8 +155,9 @@ class BaseSSL(
             or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
             views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
             IterableDataset or DataLoader is gone through once to be counted and then once an
-            epoch; one without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
-            ``max_steps``, which also limit what is counted.
+            epoch (by ``LFR`` once for each of its passes); one without end needs
+            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
+            limit what is counted.
         y : Ignored
             Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
             of X are held out by ``validation_fraction``.
@@ -173,7 +176,8 @@ class BaseSSL(
             When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
         _check_assigned(self)
-        _forget(self)
+        _forget(self, self.__dict__.pop("_set_by_fit", ()))
+        before = _fitted_names(self)
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y)
@@ -182,8 +186,9 @@ class BaseSSL(
                 warnings.warn(f"Training interrupted by {history.interrupted}.", stacklevel=2)
             if history.collapse:
                 warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
+            self._set_by_fit = sorted(_fitted_names(self) - before)
         except BaseException:
-            _forget(self)
+            _forget(self, _fitted_names(self) - before)
             raise
         return self
 
@@ -221,8 +226,9 @@ class BaseSSL(
         )
         with isolated(seed, device) as stop, stop.heard():
             # Costs seconds at its first import, which a process that only transforms never pays.
-            from ._training import train
+            from ._training import check_arguments, train
 
+            check_arguments(self.trainer_params)
             rows = validate_rows(
                 self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
             )
@@ -266,11 +272,18 @@ class BaseSSL(
                 parts.move_to_end("shape", last=False)
             whole = nn.Sequential(parts)
 
+            def told(history: History) -> dict:
+                return {
+                    **_told(history),
+                    "device_": str(device),
+                    "precision_": name_of(autocast),
+                }
+
             def fitted(history: History) -> dict:
                 return {
                     "_cost": cost,
                     "encoder_": _published(copy_module(whole)),
-                    **_curves(history),
+                    **told(history),
                 }
 
             tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
@@ -280,8 +293,8 @@ class BaseSSL(
             history = train(objective, data, held_out, settings, seeds, stop, tasks)
             self._cost = cost
             self.encoder_ = _published(whole)
-            for name, curve in _curves(history).items():
-                setattr(self, name, curve)
+            for name, value in told(history).items():
+                setattr(self, name, value)
             self._publish(objective)
             tasks.end()
         history.interrupted = stop.cause
@@ -347,6 +360,15 @@ class BaseSSL(
         for name, value in self.get_params(deep=False).items():
             setattr(stand_in, name, clonable(value))
         return super(BaseSSL, stand_in).__sklearn_clone__()
+
+    def __reduce_ex__(self, protocol):
+        # joblib.hash, hence Pipeline(memory=...), finds an estimator again by its pickled state.
+        made = super().__reduce_ex__(protocol)
+        if protocol != HASH_PROTOCOL:
+            return made
+        make, arguments, state, *more = made
+        state = {name: by_value(value) for name, value in state.items()}
+        return (make, arguments, state, *more)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
@@ -420,12 +442,15 @@ class BaseSSL(
         return build_features(self._default_encoder(shape, width, rows), shape)
 
 
-def _curves(history: History) -> dict:
+def _told(history: History) -> dict:
     """Return what is told of the way, as fitted attributes."""
     found = {
         "loss_curve_": list(history.loss_curve),
         "embedding_rank_curve_": list(history.rank_curve),
         "n_iter_": len(history.loss_curve),
+        "n_steps_": history.n_steps,
+        "batch_size_": history.batch_size,
+        "learning_rate_": history.learning_rate,
     }
     if history.validation_loss_curve:
         found["validation_loss_curve_"] = list(history.validation_loss_curve)
@@ -444,7 +469,7 @@ def _warn_of_noise(drowned: str | None) -> None:
             f"In X {drowned} by less than the noise of the views, so that little can be learned: "
             "few values, or a unit of their own, make the rest look small. Scale X first (each "
             "channel by itself, or by a logarithm), or lower the noise by augment.",
-            stacklevel=6,
+            stacklevel=5,
         )
 
 
@@ -460,9 +485,12 @@ def _check_assigned(estimator: BaseSSL) -> None:
             )
 
 
-def _forget(estimator: BaseEstimator) -> None:
-    """Delete what a fit has set."""
-    parameters = estimator.get_params(deep=False)
-    for name in list(vars(estimator)):
-        if name not in parameters and (name.endswith("_") or name == "_cost"):
+def _forget(estimator: BaseEstimator, fitted: Iterable[str]) -> None:
+    """Delete attributes that a fit has set, and none of a subclass or of the caller."""
+    for name in fitted:
+        if name in vars(estimator):
             delattr(estimator, name)
+
+
+def _fitted_names(estimator: BaseEstimator) -> set[str]:
+    return {name for name in vars(estimator) if name.endswith("_") or name == "_cost"}

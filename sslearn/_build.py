@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ._objective import keep_frozen, mark_frozen
 
 __all__ = [
+    "AnyTensorCopies",
     "Features",
     "Reshape",
     "build_features",
@@ -73,14 +74,14 @@ def copy_module(module: nn.Module) -> nn.Module:
     """Copy deeply, so that the caller's object is never trained."""
     # Without gradients, or the parameters of a scripted module would be results of a copy and not
     # leaves, which optimizers refuse; then they forget whether they are trained.
-    with torch.no_grad(), _AnyTensorCopies():
+    with torch.no_grad(), AnyTensorCopies():
         copied = copy.deepcopy(module)
     for own, given in zip(copied.parameters(), module.parameters(), strict=True):
         own.requires_grad = given.requires_grad
     return copied
 
 
-class _AnyTensorCopies(TorchFunctionMode):
+class AnyTensorCopies(TorchFunctionMode):
     """While entered, tensors that refuse ``copy.deepcopy`` are copied too; thread-local.
 
     Those are results of a computation, which the old ``weight_norm`` keeps, and modules that

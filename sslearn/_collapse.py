@@ -116,7 +116,7 @@ class RankCurve:
     def _forward(self) -> torch.Tensor:
         # An encoder may draw in eval mode too.
         with torch.random.fork_rng(self.devices):
-            return self.features.eval()(self.sample).flatten(1)
+            return self.features.eval()(self.sample).flatten(1).detach()
 
     def _add(self, epoch: int, features: torch.Tensor) -> None:
         features = F.normalize(features.double(), dim=1).cpu()

@@ -303,6 +303,7 @@ class Stream:
         self.limit: int | None = None
         self.n_rows: int | None = None
         self.n_batches: int | None = None
+        self.batch_size: int | None = None
         self.head: torch.Tensor | None = None
 
     @property
@@ -341,6 +342,7 @@ class Stream:
         """Take note of the sizes of all batches and of the first rows, seen in the first pass."""
         self.head = head
         self.n_rows = sum(sizes)
+        self.batch_size = max(sizes, default=0)
         self.n_batches = sum(self._kept(size, sizes[0]) for size in sizes)
         if self.n_rows > 1 and not self.n_batches:
             raise ValueError(

@@ -28,11 +28,15 @@ _BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _MAX_BATCH = {"cpu": 2048, "cuda": 65536}
 # A value from which a network may get to the 3e38 where float32 ends.
 _SAFE = 1e18
-# Matrix products of fewer rows than this may take another kernel and round differently; so do
-# convolutions of a single sample with fewer values, and those of few small volumes.
-_MIN_PRODUCT_ROWS, _MIN_CONVOLVED, _MIN_VOLUMES = 32, 20_480, 16
+# Matrix products of fewer rows than this, with one thread and with several, may take another kernel
+# and round differently (seen: 3 and 11); so do convolutions of a single sample with fewer values,
+# and those of few small volumes.
+_MIN_PRODUCT_ROWS = 8, 32
+_MIN_CONVOLVED, _MIN_VOLUMES = 20_480, 16
 _SMALL_VOLUME_BYTES = 64 * 2**10
 _PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear}
+# The second is what convolutions of this package take for one sample.
+_CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.mkldnn_convolution}
 
 
 class Cost(NamedTuple):
@@ -42,13 +46,22 @@ class Cost(NamedTuple):
     ----------
     largest_bytes : int
         Size of the largest activation.
-    least_rows : int
-        Samples that a batch must have for each sample's features to have the bits that they have
-        in any larger batch.
+    product_rows : int or None
+        Fewest rows that enter a matrix product; None if there is none.
+    least_convolved : int
+        Samples that a batch must have for the kernels of convolutions to be those of any larger.
     """
 
     largest_bytes: int
-    least_rows: int
+    product_rows: int | None = None
+    least_convolved: int = 1
+
+    def least_rows(self) -> int:
+        """Return the samples that a batch must have to give the same bits as any larger one."""
+        if self.product_rows is None:
+            return self.least_convolved
+        needed = _MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
+        return max(self.least_convolved, math.ceil(needed / self.product_rows))
 
 
 class _Watch(TorchDispatchMode):
@@ -60,7 +73,8 @@ class _Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.largest = 1
-        self.least_rows = 1
+        self.product_rows: int | None = None
+        self.least_convolved = 1
         self.small_volumes = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -71,10 +85,10 @@ class _Watch(TorchDispatchMode):
                     self.largest = max(self.largest, leaf.numel() * 4)
         if func.overloadpacket in _PRODUCTS:
             rows = max(1, output.shape[-2] if output.ndim > 1 else 1)
-            self.least_rows = max(self.least_rows, math.ceil(_MIN_PRODUCT_ROWS / rows))
-        is_convolution = func.overloadpacket is torch.ops.aten.convolution
-        if is_convolution and args[0].numel() <= _MIN_CONVOLVED:
-            self.least_rows = max(self.least_rows, 2)
+            self.product_rows = min(rows, self.product_rows or rows)
+        elif func.overloadpacket in _CONVOLUTIONS and args[0].numel() <= _MIN_CONVOLVED:
+            if func.overloadpacket is torch.ops.aten.convolution:
+                self.least_convolved = 2
             self.small_volumes |= args[0].ndim == 5
         return output
 
@@ -84,10 +98,9 @@ def measure_cost(encoder: nn.Module, sample_shape: tuple[int, ...]) -> Cost:
     with torch.no_grad(), _Watch() as watch:
         encoder(torch.zeros(1, *sample_shape))
     largest = max(watch.largest, 4 * math.prod(sample_shape))
-    least_rows = watch.least_rows
-    if watch.small_volumes and largest <= _SMALL_VOLUME_BYTES:
-        least_rows = max(least_rows, _MIN_VOLUMES)
-    return Cost(largest, least_rows)
+    few_volumes = watch.small_volumes and largest <= _SMALL_VOLUME_BYTES
+    least = _MIN_VOLUMES if few_volumes else watch.least_convolved
+    return Cost(largest, watch.product_rows, least)
 
 
 def encode(
@@ -123,17 +136,16 @@ def encode(
         encoder = copy_module(encoder).eval().to(device)
         lay_out(encoder, channels_last=True)
     size = max(1, min(_BATCH_BYTES[kind] // cost.largest_bytes, _MAX_BATCH[kind]))
+    least = cost.least_rows()
     if isinstance(rows, Stream):
-        parts = [
-            _features(encoder, part, cost.least_rows, device, name).cpu() for part in rows.slices()
-        ]
+        parts = [_features(encoder, part, least, device, name).cpu() for part in rows.slices()]
         return torch.cat(parts).numpy()
     out = np.empty((len(rows), width), dtype=np.float32)
     target = torch.from_numpy(out)
     start = 0
     for part in rows.slices(size):
         stop = start + len(part)
-        target[start:stop].copy_(_features(encoder, part, cost.least_rows, device, name))
+        target[start:stop].copy_(_features(encoder, part, least, device, name))
         start = stop
     return out
 

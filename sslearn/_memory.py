@@ -80,11 +80,13 @@ def out_of_memory_explained(estimator: BaseEstimator) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        refused = _REFUSED.search(str(error))
+    except (RuntimeError, ValueError) as error:
+        # A sentence on a callable of the caller's may stand in front of it.
+        first = error.__cause__ or error
+        refused = _REFUSED.search(str(first)) if isinstance(first, RuntimeError) else None
         if refused is None:
             raise
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        on_gpu = isinstance(first, torch.OutOfMemoryError)
         raise (torch.OutOfMemoryError if on_gpu else MemoryError)(
             _sentence(estimator, refused[1])
         ) from error

@@ -21,6 +21,8 @@ The contract, for those who write a method. All hooks have defaults; most method
 ``after_step(step, n_steps)``
     After every *optimizer* step (0-based, of ``n_steps``): moving averages and queues. Never
     called for a validation loss.
+``measured(step, n_steps)``
+    What is worth a line in a log after an epoch, by name: the momentum of an average, say.
 ``max_steps(steps_per_phase)``
     Optimizer steps after which training ends, where an objective counts some of its own; None:
     it lasts for all epochs.
@@ -125,6 +127,10 @@ class Objective(nn.Module):
 
     def after_step(self, step: int, n_steps: int) -> None:
         """Follow an optimizer step; by default nothing."""
+
+    def measured(self, step: int, n_steps: int) -> dict[str, float]:
+        """Return what loggers are told after an epoch whose last step was `step`; here nothing."""
+        return {}
 
     def max_steps(self, steps_per_phase: int) -> int | None:
         """Return after how many steps to end before the epochs do; by default never."""

@@ -182,11 +182,13 @@ def automatic_rate(
     if optimizer == "lars":
         return 0.3 * batch_size / 256
     highest = {1: 1e-3, 2: 3e-3}.get(n_axes, 1e-2)
-    return min(highest, max(1e-3, 15 / n_steps))
+    return min(highest, max(1e-3, 15 / max(1, n_steps)))
 
 
 class LearningRate:
     """Sets the learning rate of every optimizer step; the schedule is per step, not per epoch.
+
+    A group whose rate somebody else has set (weight averaging does) is left alone from then on.
 
     Parameters
     ----------
@@ -213,6 +215,8 @@ class LearningRate:
         self.n_steps = n_steps
         self.n_warmup = 0 if callable(schedule) else round(warmup_fraction * n_steps)
         self.base = [group["lr"] for group in optimizer.param_groups]
+        # The rate last written to each group that is left to the schedule, by its number.
+        self._written = {i: float(rate) for i, rate in enumerate(self.base)}
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         if schedule == "plateau":
             # Its own threshold is relative: a negative loss that stands still would be better.
@@ -252,10 +256,27 @@ class LearningRate:
         factor = self.factor(step)
         if factor is None:
             return
-        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = base * factor
+        groups = self.optimizer.param_groups
+        for i in self._own_groups():
+            groups[i]["lr"] = rate = self.base[i] * factor
+            self._written[i] = float(rate)
 
     def end_epoch(self, loss: float, step: int) -> None:
         """Let the plateau schedule see the loss of an epoch that has ended."""
-        if self.plateau is not None and step >= self.n_warmup:
-            self.plateau.step(loss)
+        if self.plateau is None or step < self.n_warmup:
+            return
+        own, groups = self._own_groups(), self.optimizer.param_groups
+        before = [group["lr"] for group in groups]
+        self.plateau.step(loss)
+        for i, group in enumerate(groups):
+            if i in own:
+                self._written[i] = float(group["lr"])
+            else:
+                group["lr"] = before[i]
+
+    def _own_groups(self) -> list[int]:
+        """Return the groups whose rate is still the one written here, and forget the others."""
+        groups = self.optimizer.param_groups
+        for i in [i for i, rate in self._written.items() if float(groups[i]["lr"]) != rate]:
+            del self._written[i]
+        return list(self._written)

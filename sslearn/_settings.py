@@ -13,7 +13,9 @@ __all__ = [
     "PRECISIONS",
     "Settings",
     "check_trainer_params",
+    "given_callbacks",
     "most_batches",
+    "name_of",
     "resolve_batch_size",
     "resolve_max_epochs",
     "resolve_precision",
@@ -43,6 +45,16 @@ _OWNED = {
     "num_sanity_val_steps": "validation_fraction",
     "inference_mode": "validation_fraction",
     "reload_dataloaders_every_n_epochs": "X",
+}
+
+# What no parameter stands for either, and what to do instead.
+_RESUMING = (
+    "a fit always begins anew. To go on from trained weights, pass encoder_.features as the encoder"
+)
+_CANNOT = {"ckpt_path": _RESUMING, "resume_from_checkpoint": _RESUMING}
+_CANNOT_CALLBACKS = {
+    "LearningRateFinder": "set learning_rate, or leave it 'auto', which goes by the steps",
+    "BatchSizeFinder": "set batch_size, or leave it 'auto', which goes by the samples",
 }
 
 
@@ -131,9 +143,19 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     return PRECISIONS[precision]
 
 
+def name_of(autocast: torch.dtype | None) -> str:
+    """Return what the ``precision`` parameter calls the dtype of the forward pass."""
+    return next(name for name, dtype in PRECISIONS.items() if dtype == autocast)
+
+
 def check_trainer_params(params: dict | None, name: str) -> None:
-    """Refuse what the estimator's own parameters stand for, and more than one device."""
+    """Refuse what is not for a Trainer here: parameters of the estimator, devices, callbacks."""
     for key, value in (params or {}).items():
+        if key in _CANNOT:
+            raise ValueError(
+                f"The 'trainer_params' parameter must not hold {key!r}: {_CANNOT[key]}. Got "
+                f"{value!r}."
+            )
         if key in _OWNED:
             raise ValueError(
                 f"The 'trainer_params' parameter must not hold {key!r}, which is set by "
@@ -143,6 +165,36 @@ def check_trainer_params(params: dict | None, name: str) -> None:
             raise ValueError(
                 f"{name} trains on one device. Got trainer_params={{{key!r}: {value!r}}}; choose "
                 "the device by device='cuda:<number>'."
+            )
+
+    for callback in given_callbacks(params):
+        _check_callback(callback)
+
+
+def given_callbacks(params: dict | None) -> list:
+    """Return the callbacks in ``trainer_params``, which takes one or several."""
+    given = (params or {}).get("callbacks")
+    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+
+
+def _check_callback(callback: Any) -> None:
+    # By their hooks and names, since Lightning is not imported here and has two names itself.
+    words = "The 'trainer_params' parameter must hold callbacks of Lightning as its 'callbacks'"
+    if isinstance(callback, type):
+        raise TypeError(f"{words}. Got the class {callback.__name__} instead of an instance.")
+    name = type(callback).__name__
+    if not hasattr(callback, "on_train_epoch_end"):
+        cure = (
+            f", which is a callback of scikit-learn: pass it to set_callbacks({name}(...))"
+            if hasattr(callback, "on_fit_task_end")
+            else " instead"
+        )
+        raise TypeError(f"{words}. Got {name}{cure}.")
+    for parent in type(callback).__mro__:
+        if parent.__name__ in _CANNOT_CALLBACKS:
+            raise ValueError(
+                f"The 'trainer_params' parameter must not hold a {parent.__name__}: "
+                f"{_CANNOT_CALLBACKS[parent.__name__]}. Got {name}."
             )
 
 

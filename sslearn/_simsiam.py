@@ -67,12 +67,17 @@ class SimSiam(BaseSSL):
         (``augment__noise``), pass an object such as ``GaussianNoise()``.
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows; constant ones, and features of zeros and ones, are only centred. Images and
-        volumes are brought to [0, 1] before the views are drawn. With False, rows are only cast to
-        float32 (and uint8 images and volumes divided by 255); views see [0, 1] all the same.
+        training rows. Features of zeros and ones are only centred, those that are constant in
+        training become 0, and values far outside what nearly all rows have are clipped, in
+        ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their numbers
+        fill a byte, whatever the dtype, otherwise by the range of each channel (of a photograph's
+        three, by one for all). Views are drawn from that. With False, rows are only cast to
+        float32, and images and volumes that fill a byte divided by 255; views see [0, 1] all the
+        same.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times.
+        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
+        for batch statistics.
     batch_size : int or "auto", default="auto"
         Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
         one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
@@ -101,16 +106,21 @@ class SimSiam(BaseSSL):
         "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere.
+        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
     trainer_params : dict, default=None
         Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
         ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks may watch "loss" and "validation_loss"; those that keep a state (EarlyStopping)
-        are copied for each fit. Costs about half a millisecond a step.
+        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
+        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
+        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
+        fit anew and can be read after it; a learning rate that a callback sets is left alone.
+        Costs about half a millisecond a step.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU.
+        Seed of weights, order and views. An int gives the same features each time on the CPU, with
+        the same number of threads.
     verbose : int, default=0
-        1: a line per epoch; 2: a progress bar too.
+        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
+        in place of the lines per epoch.
 
     Attributes
     ----------
@@ -126,6 +136,16 @@ class SimSiam(BaseSSL):
         sample of rows: before training, now and then, and after the last epoch.
     n_iter_ : int
         Epochs run.
+    n_steps_ : int
+        Optimizer steps made.
+    batch_size_ : int
+        Rows in a batch.
+    learning_rate_ : float
+        Highest learning rate of the schedule.
+    device_ : str
+        Where it was trained.
+    precision_ : str
+        "float32", "bfloat16" or "float16": that of training.
     input_shape_ : tuple of int
         Shape of one row.
     n_features_in_ : int
@@ -144,7 +164,8 @@ class SimSiam(BaseSSL):
     -----
     Both views go through each network in one forward pass, so batch statistics are over both; the
     paper's code makes a pass for each. The paper keeps the learning rate of the prediction head
-    constant; here it follows the schedule with the rest.
+    constant; here it follows the schedule with the rest. The paper's projection head has no batch
+    norm before its first layer.
 
     On the CPU an integer ``random_state`` gives the same bits again,
     for the same number of threads.

@@ -25,6 +25,12 @@ _ALIKE = 0.5
 # The parts of the samples, over all channels and in one, whose spread may be below the noise of the
 # views before a warning says so.
 _MOST_DROWNED, _BAND_DROWNED = 0.5, 0.9
+# What to do about what is no number, by the axes of a batch: scikit-learn's imputers take tables
+# alone, and refuse infinity.
+_CURES = {
+    ("NaN", 2): "fill them in before, with sklearn.impute.SimpleImputer, say",
+    ("NaN", 3): "fill them in before, by numpy.interp along time, say",
+}
 # How many widths of the middle half of a column its mean may lie off the median: farther off,
 # float32 would merge the values of most rows.
 _FAR = 30.0
@@ -45,11 +51,15 @@ def check_finite(x: torch.Tensor, estimator_name: str) -> float:
         return largest
     what = "NaN" if x.isnan().any() else "infinity"
     axis = "feature" if x.ndim == 2 else "channel"
-    first = int((~x.isfinite()).nonzero()[0, 1])
+    where = f"{axis} {int((~x.isfinite()).nonzero()[0, 1])}"
+    if x.shape[1] > 1:
+        where += f" (of 0 to {x.shape[1] - 1}) and maybe others"
+    cure = _CURES.get(
+        (what, x.ndim), "fill them in before" if what == "NaN" else "clip them before"
+    )
     raise ValueError(
-        f"Input X contains {what}, in {axis} {first} (of 0 to {x.shape[1] - 1}) and maybe others. "
-        f"{estimator_name} needs finite numbers: drop such rows, or fill them in before, with "
-        "sklearn.impute.SimpleImputer, say."
+        f"Input X contains {what}, in {where}. {estimator_name} needs finite numbers: drop such "
+        f"rows, or {cure}."
     )
 
 
@@ -367,7 +377,7 @@ class Standardize(nn.Module):
             shifted = x.float() - self.shift32
         else:
             shifted = (x.double() - self.shift32).float()
-        scaled = shifted.mul_(self.gain32).add_(self.offset32)
+        scaled = torch.addcmul(self.offset32, shifted, self.gain32)
         return self._clip(scaled, self.least32, self.most32, x.dtype).to(self.dtype)
 
     def _clip(

@@ -17,7 +17,8 @@ from ._data import Rows, Stream
 from ._isolation import StopOnInterrupt
 from ._objective import Objective
 from ._optimization import NOTHING_MOVES, LearningRate, automatic_rate
-from ._settings import Settings, train_limit
+from ._progress import Clock, epoch_line, opening_line
+from ._settings import Settings, given_callbacks, train_limit
 from ._training_data import TrainingData
 
 __all__ = ["Diverged", "EpochListener", "History", "Interrupted", "Patience", "Steps"]
@@ -33,6 +34,9 @@ class History:
     loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
     rank_curve: list[tuple[int, float, float]] = field(default_factory=list)
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    n_steps: int = 0
     interrupted: str | None = None
     collapse: str | None = None
 
@@ -46,6 +50,10 @@ class EpochListener:
     def end_epoch(self, history: History) -> bool:
         """Hear that an epoch has ended; True ends the training."""
         return False
+
+    def scores(self, epoch: int) -> dict[str, float]:
+        """Return what has been measured of the features after an epoch, by name."""
+        return {}
 
 
 class Interrupted(Exception):
@@ -128,7 +136,6 @@ class Steps:
         self.watch = RankCurve(
             objective, data, seeds[3], max(self.batches_per_epoch, 1), self.samples_per_batch
         )
-        self.history = History(rank_curve=self.watch.points)
         self.patience = Patience(settings.n_iter_no_change)
         self.can_move = [p for p in objective.parameters() if p.requires_grad]
         self.learning_rate = settings.learning_rate or automatic_rate(
@@ -137,10 +144,20 @@ class Steps:
             self.batch_size,
             n_axes=len(data.sample_shape),
         )
+        self.history = History(
+            rank_curve=self.watch.points,
+            batch_size=(isinstance(data.rows, Stream) and data.rows.batch_size) or self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+        #: What was measured of the epoch that has ended, for loggers and progress bars.
+        self.measured: dict[str, float] = {}
+        #: Mean loss of the epoch that runs, as far as it has been read.
+        self.running_loss = math.nan
         self.phase: int | None = None
         self.step = 0
         self.n_steps = 0
         self.ends_early = False
+        self.clock = Clock()
         self.rate: LearningRate | None = None
         self._total = torch.zeros((), dtype=torch.float64, device=data.device)
         self._count = 0
@@ -244,6 +261,27 @@ class Steps:
             settings.warmup_fraction,
         )
         self.rate.set(0)
+        self._tell_beginning()
+        self.clock.start()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Make one pass without a step, for batch statistics; weights stay as they are drawn."""
+        self._tell_beginning()
+        for phase, items in self.chunks(single=True):
+            if self.stop.requested:
+                raise Interrupted
+            if phase != self.phase:
+                self.phase = phase
+                self.objective.start_phase(self.objective.phases[phase], self.data)
+            if not self.objective.features.training:
+                continue  # it learns in other phases, or not at all
+            item = items if self.data.rows.is_stream else items[0]
+            batch = self.data.batch(*self.take(item), self.views)
+            with self._autocast():
+                self._checked(self.objective.batch_loss(batch))
+            # Queues must not wait for ever; averages of weights that stand still stay the same.
+            self.objective.after_step(self.step, self.batches_per_epoch)
 
     def enter_phase(self, phase: int) -> None:
         """Set modes, and which parameters move, when a phase begins."""
@@ -349,6 +387,7 @@ class Steps:
         self._last_read = time.monotonic()
         if not math.isfinite(total):
             self.diverged(total)
+        self.running_loss = total / max(1, self._count)
         return total
 
     def diverged(self, loss: float) -> None:
@@ -381,6 +420,7 @@ class Steps:
     def end_epoch(self) -> bool:
         """Record the losses of an epoch; True when it is time to stop."""
         settings, history = self.settings, self.history
+        self.measured = {}
         # A callback may ask for passes of its own after the last epoch (weight averaging does).
         if not self._count or len(history.loss_curve) >= settings.max_epochs:
             return False
@@ -394,25 +434,62 @@ class Steps:
         history.loss_curve.append(loss)
         if validation is not None:
             history.validation_loss_curve.append(validation)
+        history.n_steps = self.step
         self._total.zero_()
         self._count = 0
         self.phase = None
         assert self.rate is not None
         self.rate.end_epoch(watched, self.step)
-        if settings.verbose:
-            text = f"[{settings.name}] epoch {len(history.loss_curve)} of {settings.max_epochs}"
-            text += f", loss {loss:.4f}"
-            print(text if validation is None else f"{text}, validation loss {validation:.4f}")
-        self.watch.end_epoch(len(history.loss_curve))
+        epoch = len(history.loss_curve)
+        # After the last epoch it looks anyway, and callbacks want to know then, too.
+        (self.watch.end if epoch == settings.max_epochs else self.watch.end_epoch)(epoch)
+        self._measure(epoch)
         if self.stop.requested:
+            self._tell(epoch)
             raise Interrupted
         patient = not self.patience.update(watched, self.objective)
-        return self.listener.end_epoch(history) or not patient or self.finished
+        ends = self.listener.end_epoch(history) or not patient or self.finished
+        self.measured.update(self.listener.scores(epoch))
+        self._tell(epoch)
+        return ends
+
+    def _measure(self, epoch: int) -> None:
+        """Gather what is known after an epoch, by the names that callbacks and loggers see."""
+        history = self.history
+        self.measured = {"loss": history.loss_curve[-1]}
+        if history.validation_loss_curve:
+            self.measured["validation_loss"] = history.validation_loss_curve[-1]
+        looked_at, rank, _ = history.rank_curve[-1]
+        if looked_at == epoch:
+            self.measured["effective_rank"] = rank
+        self.measured.update(self.objective.measured(max(0, self.step - 1), self.n_steps))
+
+    def _tell_beginning(self) -> None:
+        if self.settings.verbose:
+            line = opening_line(
+                self.settings,
+                self.data,
+                batch_size=self.history.batch_size,
+                learning_rate=self.learning_rate,
+                n_steps=self.n_steps,
+                n_weights=sum(parameter.numel() for parameter in self.can_move),
+            )
+            print(line)
+
+    def _tell(self, epoch: int) -> None:
+        if self.settings.verbose == 1:
+            left = self.clock.left(self.step / self.n_steps)
+            print(epoch_line(self.settings, epoch, self.measured, left))
 
     def end(self) -> History:
         """Finish with the weights that are kept: the best ones, where there was patience."""
         objective, history = self.objective, self.history
+        if len(history.loss_curve) < self.settings.max_epochs:  # else passes of callbacks follow
+            history.n_steps = self.step
         restored = self.patience.restore(objective)
+        # What is kept need not be what was looked at: a callback may have put averages in its
+        # place after the last epoch, and the pass of an untrained encoder sets its statistics.
+        restored |= bool(given_callbacks(self.settings.trainer_params)) or not history.loss_curve
         for parameter in self.can_move:
             parameter.requires_grad_(True)
         objective.zero_grad(set_to_none=True)
@@ -420,7 +497,7 @@ class Steps:
         if not all(bool(torch.isfinite(p).all()) for p in self.can_move):
             self.diverged(float("nan"))
         self.watch.end(len(history.loss_curve), restored=restored)
-        if self.watch.collapsed:
+        if history.loss_curve and self.watch.collapsed:
             history.collapse = self._collapse_message()
         objective.cpu()
         return history

@@ -63,6 +63,15 @@ class FitTasks(EpochListener):
                 **self.told, reconstruction_attributes=lambda: self.fitted(history)
             )
 
+    def scores(self, epoch: int) -> dict[str, float]:
+        """Return the scores of online probes after an epoch: "probe_score", "probe_score_2"."""
+        # Not known by their class, whose module imports this one.
+        callbacks = getattr(self.told["estimator"], "_skl_callbacks", ())
+        probes = [callback for callback in callbacks if hasattr(callback, "_score_after")]
+        found = [probe._score_after(epoch) for probe in probes]
+        names = ["probe_score", *(f"probe_score_{i}" for i in range(2, len(probes) + 1))]
+        return {name: score for name, score in zip(names, found, strict=False) if score is not None}
+
     def end(self) -> None:
         """Tell that the fit has ended; its attributes are there."""
         with self._generators_kept():

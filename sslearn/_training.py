@@ -1,4 +1,6 @@
-"""The only file that knows Lightning: one module that trains any objective, and its Trainer.
+"""Lightning's side of training: one module that trains any objective, and its Trainer.
+
+Beside this file only `_trainer_callbacks` knows Lightning.
 
 Two drivers around one ``loss_on``, equal bit for bit on the CPU. *Fast*, when ``trainer_params``
 is None or empty: manual optimization, and what Lightning takes for a batch is a chunk of many, so
@@ -10,10 +12,12 @@ for.
 
 from __future__ import annotations
 
-import copy
+import difflib
+import functools
+import inspect
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import lightning.pytorch as lightning
 import torch
@@ -25,11 +29,12 @@ from ._isolation import StopOnInterrupt, quiet
 from ._malloc import keep_freed_memory
 from ._objective import Objective
 from ._optimization import make_optimizer, parameter_groups
-from ._settings import Settings, train_limit
+from ._settings import Settings, given_callbacks, train_limit
 from ._steps import EpochListener, History, Interrupted, Steps
+from ._trainer_callbacks import Bar, EpochEnd, Lent, has_bar, has_checkpoint
 from ._training_data import TrainingData
 
-__all__ = ["train"]
+__all__ = ["check_arguments", "train"]
 
 
 class _Chunks:
@@ -77,10 +82,6 @@ class _Module(lightning.LightningModule):
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch  # row numbers; the rows are moved when they are taken
 
-    def on_train_epoch_end(self) -> None:
-        if self.steps.end_epoch():
-            self.trainer.should_stop = True
-
 
 class _FastModule(_Module):
     def __init__(self, objective: Objective, steps: Steps) -> None:
@@ -96,8 +97,13 @@ class _FastModule(_Module):
 
 
 class _StandardModule(_Module):
+    def configure_optimizers(self):
+        # Counted here, before weight averaging adds an epoch in which no step is made.
+        self.n_steps = int(self.trainer.estimated_stepping_batches)
+        return super().configure_optimizers()
+
     def on_fit_start(self) -> None:
-        self.steps.begin(self.optimizer, int(self.trainer.estimated_stepping_batches))
+        self.steps.begin(self.optimizer, self.n_steps)
 
     def training_step(self, chunk, batch_idx):
         phase, items = chunk
@@ -111,14 +117,6 @@ class _StandardModule(_Module):
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         self.steps.look_at_loss()
-
-    def on_train_epoch_end(self) -> None:
-        super().on_train_epoch_end()
-        history = self.steps.history
-        # For callbacks that watch a metric; once an epoch, so the cost of log does not matter.
-        self.log("loss", history.loss_curve[-1])
-        if history.validation_loss_curve:
-            self.log("validation_loss", history.validation_loss_curve[-1])
 
 
 class _OneLoader(CombinedLoader):
@@ -210,15 +208,13 @@ def train(
     keep_freed_memory()
     stop.soft = True
     steps = Steps(objective, data, held_out, settings, seeds, stop, listener or EpochListener())
-    fast = not settings.trainer_params and settings.autocast != torch.float16
-    module = (_FastModule if fast else _StandardModule)(objective, steps)
-    loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
-    params = _trainer_params(settings, data.device)
-    if len(objective.phases) > 1 and train_limit(params) is not None:
-        del params["limit_train_batches"]  # limits each phase: see Steps
+    lent = Lent(given_callbacks(settings.trainer_params))
+    bar = Bar(steps)
+    # Without an epoch there is nothing for a Trainer to do.
+    run = _driver(objective, steps, lent, bar) if settings.max_epochs else steps.settle
     try:
         with quiet():
-            _Trainer(**params).fit(module, train_dataloaders=_OneLoader(loader))
+            run()
     except _KeyboardInterrupt as error:
         raise error.raised from None
     except SystemExit as error:
@@ -235,7 +231,10 @@ def train(
         ended = stop.requested and "DataLoader worker" in str(error)
         if not ended or not steps.history.loss_curve:
             raise
-    if not steps.history.loss_curve:
+    finally:
+        bar.close()
+        lent.give_back()
+    if settings.max_epochs and not steps.history.loss_curve:
         raise ValueError(
             f"{settings.name} made no step: trainer_params={settings.trainer_params!r} ends "
             "training before the first batch."
@@ -243,16 +242,35 @@ def train(
     return steps.end()
 
 
-def _callbacks(given) -> list | None:
-    """Copy the callbacks that have a state: what one counted in a fit must not end the next.
+def _driver(objective: Objective, steps: Steps, lent: Lent, bar: Bar) -> Callable[[], None]:
+    """Return what makes all steps: a Trainer, its module and what it iterates over."""
+    settings = steps.settings
+    fast = not settings.trainer_params and settings.autocast != torch.float16
+    module = (_FastModule if fast else _StandardModule)(objective, steps)
+    loader = _Chunks(steps, single=False) if fast else _Batches(steps, single=True)
+    params = _trainer_params(settings, steps.data.device)
+    if len(objective.phases) > 1 and train_limit(params) is not None:
+        del params["limit_train_batches"]  # limits each phase: see Steps
+    # The first of all, so that the others see the losses of the epoch that has ended.
+    params["callbacks"] = [EpochEnd(steps), *lent.callbacks]
+    if settings.verbose > 1 and params["enable_progress_bar"] and not has_bar(lent.callbacks):
+        params["callbacks"].append(bar)
+        params["enable_progress_bar"] = False  # Lightning's own
+    with quiet():
+        trainer = _Trainer(**params)
+    return functools.partial(trainer.fit, module, train_dataloaders=_OneLoader(loader))
 
-    The others are the caller's own, who may want to read what they have recorded.
-    """
-    if given is None:
-        return None
-    each = given if isinstance(given, list | tuple) else [given]
-    stateless = lightning.Callback.state_dict
-    return [own if type(own).state_dict is stateless else copy.deepcopy(own) for own in each]
+
+def check_arguments(params: dict | None) -> None:
+    """Refuse, before any work, what a Trainer does not take."""
+    known = list(inspect.signature(lightning.Trainer).parameters)
+    for key in params or {}:
+        if key not in known:
+            alike = difflib.get_close_matches(str(key), known, n=1)
+            raise TypeError(
+                "The 'trainer_params' parameter must hold arguments of lightning.Trainer. Got "
+                f"{key!r} instead{f'; did you mean {alike[0]!r}?' if alike else '.'}"
+            )
 
 
 def _root() -> str:
@@ -264,15 +282,16 @@ def _root() -> str:
 
 
 def _trainer_params(settings: Settings, device: torch.device) -> dict:
+    given = given_callbacks(settings.trainer_params)
     params = {
         "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": settings.verbose > 1,
+        # Lightning refuses callbacks for which these are off.
+        "enable_checkpointing": has_checkpoint(given),
+        "enable_progress_bar": settings.verbose > 1 or has_bar(given),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "default_root_dir": _root(),
         **(settings.trainer_params or {}),
-        "callbacks": _callbacks((settings.trainer_params or {}).get("callbacks")),
         # Without it Lightning finds a cluster by itself and asks for all of its tasks.
         "plugins": [LightningEnvironment()],
         "devices": 1 if device.type == "cpu" else [device.index or 0],

@@ -323,7 +323,7 @@ def _cure(X: Any) -> str | None:
         return "pass its train_dataloader()"
     if type(X).__name__ == "LazyFrame":
         return "pass X.collect()"
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a sparse array may be one
         return "pass one of its values, or a data frame of columns"
     if isinstance(X, set | frozenset):
         return "a set has no order"
@@ -350,9 +350,10 @@ def _cure_of_samples(X: Any, sample: Any) -> str | None:
     ):
         return "pass one of them, or all in one by np.stack or torch.stack if they are samples"
     if isinstance(sample, torch.Tensor) or isinstance(x, torch.Tensor | np.ndarray):
+        samples = "X" if x is None else "[x for x, *_ in X]"
         return (
-            "that is what cross-validation makes of a torch dataset: cross-validate an array (of "
-            "samples, or of paths that an earlier step loads), or fit on a torch.utils.data.Subset "
-            "or on torch.stack(X)"
+            f"pass torch.stack({samples}), or a torch Dataset. If cross-validation made the list "
+            "of one, cross-validate an array (of samples, or of paths that an earlier step loads), "
+            "or fit on a torch.utils.data.Subset"
         )
     return None

@@ -141,6 +141,11 @@ class OnlineProbe:
             score = self._scorer(probe, fitted_estimator.transform(self.X_val), self.y_val)
             history.append((epoch, float(score)))
 
+    def _score_after(self, epoch):
+        """Return the score of the fit that runs, if its features were probed after an epoch."""
+        history = self.histories_[-1] if self.histories_ else []
+        return history[-1][1] if history and history[-1][0] == epoch else None
+
     def __getstate__(self):
         return {**self.__dict__, **dict.fromkeys(self._DATA)}
 

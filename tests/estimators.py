@@ -29,6 +29,8 @@ def small(estimator, **params):
     }
     if params.get("encoder") is not None:
         del settings["embedding_dim"]
+    if estimator == "LFR":
+        settings["n_candidates"] = 12
     return ESTIMATORS[estimator](**{**settings, **params})
 
 

@@ -1,5 +1,6 @@
 """What every estimator promises, on every kind of input."""
 
+import copy
 import logging
 import os
 import pickle
@@ -26,6 +27,11 @@ from torch import nn
 
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
 every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
+# Those in new processes take seconds, and what is imported is the same for all.
+in_processes = pytest.mark.parametrize(
+    "name",
+    [n if n in ("SimCLR", "LFR") else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
+)
 
 
 @parametrize_with_checks([cls(max_epochs=2, batch_size=32) for cls in ESTIMATORS.values()])
@@ -271,7 +277,7 @@ def test_same_bits_in_a_worker_process(name):
 @every_kind
 def test_grid_search_without_labels(name, kind):
     X = rows(kind, n=30)
-    grid = {"learning_rate": [1e-3, 1e-2]}
+    grid = {"learning_rate": [1e-3, 3e-3]}
     search = GridSearchCV(small(name), grid, cv=2, n_jobs=2, error_score="raise").fit(X)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     serial = GridSearchCV(small(name), grid, cv=2, error_score="raise").fit(X)
@@ -292,6 +298,69 @@ def test_pipeline_with_memory_hits_its_cache(name, tmp_path):
             pipeline.fit(X)
             stored = list((tmp_path / str(encoder is None)).rglob("output.pkl"))
             assert len(stored) == expected_calls
+
+
+@every_estimator
+@pytest.mark.parametrize("fill", [1e12, 9.96921e36, 1e200])
+def test_one_bad_row_leaves_the_others_apart(name, fill):
+    X = np.random.default_rng(0).normal(size=(100, 6))
+    X[0] = fill
+    features = small(name, embedding_dim=None).fit(X).transform(X)
+    assert len(np.unique(features[1:].round(4), axis=0)) == 99
+
+
+@every_estimator
+def test_a_column_that_was_constant_says_nothing_later(name):
+    X = np.c_[rows("table", n=60, dtype=np.float64), np.zeros(60), np.arange(60) % 2]
+    estimator = small(name).fit(X)
+    expected = estimator.transform(X)
+    for value in (1, 100, 1e300):
+        moved = X.copy()
+        moved[:, 6] = value
+        if ESTIMATORS[name]._univariate:  # one channel: each value is a step of the same series
+            assert np.isfinite(estimator.transform(moved)).all()
+            continue
+        np.testing.assert_array_equal(estimator.transform(moved), expected)
+        moved = X.copy()
+        moved[:, 7] = value  # of two values in training: bounded
+        assert np.abs(estimator.transform(moved)).max() < 10 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "AMDIM"])
+def test_what_the_noise_drowns_is_told_to_the_caller(name):
+    X = rows("series", n=100)
+    X[::5] *= 1e4
+    with pytest.warns(UserWarning, match="80% of the samples differ.*noise of the views") as told:
+        small(name).fit(X)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+@every_estimator
+@every_kind
+def test_the_same_numbers_give_the_same_features_in_every_dtype(name, kind):
+    X = np.random.default_rng(0).integers(0, 17, size=(24, *SHAPES[kind]))
+    expected = small(name).fit(X).transform(X)
+    for dtype in (np.uint8, np.float32):
+        found = small(name).fit(X.astype(dtype)).transform(X.astype(dtype))
+        np.testing.assert_array_equal(found, expected)
+
+
+@every_estimator
+@every_kind
+def test_the_encoder_in_other_dtypes(name, kind):
+    X = rows(kind)
+    estimator = small(name, embedding_dim=None).fit(X)
+    expected = torch.from_numpy(estimator.transform(X))
+    with torch.no_grad():
+        for dtype, tolerance in (
+            (torch.float64, 1e-4),
+            (torch.float16, 0.1),
+            (torch.bfloat16, 0.5),
+        ):
+            encoder = copy.deepcopy(estimator.encoder_).to(dtype)
+            found = encoder(torch.from_numpy(X))
+            assert found.dtype == dtype
+            assert (found.float() - expected).abs().max() < tolerance * expected.abs().max()
 
 
 @every_estimator
@@ -322,6 +391,26 @@ def test_bfloat16_learns_as_float32_does(name):
         for f in map(StandardScaler().fit_transform, features)
     ]
     assert found[1] > found[0] - 0.05
+
+
+@every_estimator
+def test_attributes_that_a_fit_has_not_set_stay(name):
+    class Clipped(ESTIMATORS[name]):
+        def fit(self, X, y=None):
+            self.limits_ = np.quantile(X, [0.01, 0.99], axis=0)
+            return super().fit(np.clip(X, *self.limits_), y)
+
+    X = rows("table")
+    estimator = Clipped(max_epochs=1, embedding_dim=8, device="cpu")
+    estimator.note_ = "mine"
+    fitted = set(vars(estimator.fit(X)))
+    assert {"limits_", "note_", "encoder_"} <= fitted
+    assert set(vars(estimator.fit(X))) == fitted
+    with pytest.raises(ValueError, match="max_epochs"):
+        estimator.set_params(max_epochs="many").fit(X)
+    assert not any(
+        name.endswith("_") for name in vars(estimator) if name not in ("limits_", "note_")
+    )
 
 
 @every_estimator
@@ -360,7 +449,7 @@ FIRST_FIT = """
 """
 
 
-@every_estimator
+@in_processes
 @pytest.mark.parametrize("thread", [False, True])
 def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
     code = textwrap.dedent(FIRST_FIT.format(name=name, thread=thread))
@@ -374,7 +463,7 @@ def test_first_fit_of_a_process_is_silent(name, thread, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@every_estimator
+@in_processes
 def test_transform_does_not_import_lightning(name, tmp_path):
     X = rows("table")
     joblib.dump((small(name).fit(X), X), tmp_path / "model.joblib")

@@ -100,6 +100,8 @@ def test_signatures_and_shared_parameters(name):
         differs |= {"standardize", "validation_fraction"}
     for shared in set(kept) - differs:
         assert documented[shared] == reference[shared]
+    if cls._univariate:
+        assert documented["standardize"] == _parameters(ESTIMATORS["CPC"])["standardize"]
     doc = inspect.getdoc(cls)
     for section in ("Attributes", "See Also", "References", "Examples"):
         assert _section(doc, section), section
@@ -112,3 +114,9 @@ def test_nothing_private_is_exported():
         names = importlib.import_module(module).__all__
         assert sorted(set(names)) == sorted(names)
         assert not [n for n in names if n.startswith("_")]
+
+
+@pytest.mark.parametrize("name", ["BYOL", "BarlowTwins", "MoCo", "SimCLR", "SimSiam"])
+def test_departures_from_the_heads_of_the_papers_are_named(name):
+    notes = " ".join(_section(inspect.getdoc(ESTIMATORS[name]), "Notes").split())
+    assert re.search(r"(paper's projection|Their) head [^.]*batch norm", notes)

@@ -40,7 +40,12 @@ def comes_from_the_heap(call, *arguments):
     return done.stdout.strip() == "True"
 
 
-@pytest.mark.parametrize(("call", "kept"), [("keep_freed_memory()", True), ("", False)])
+OFF = "import os; os.environ['SSLEARN_KEEP_FREED_MEMORY'] = '0'; keep_freed_memory()"
+
+
+@pytest.mark.parametrize(
+    ("call", "kept"), [("keep_freed_memory()", True), ("", False), (OFF, False)]
+)
 def test_large_blocks_come_from_the_heap(call, kept):
     assert comes_from_the_heap(call) == kept
 

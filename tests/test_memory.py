@@ -89,7 +89,7 @@ def _gpu(x, generator):
     [
         (_cpu, MemoryError, r"BYOL needs more memory than there is \(1.44e\+08 GB were refused\)"),
         (_gpu, torch.OutOfMemoryError, r"BYOL needs .* \(6.00 GiB were refused\): .*batch_size=16"),
-        (_own_error, RuntimeError, "^of the caller's own$"),
+        (_own_error, ValueError, "'augment' parameter.*RuntimeError: of the caller's own$"),
     ],
 )
 def test_memory_that_runs_out_while_training(augment, error, message, trainer_params):

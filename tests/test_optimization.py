@@ -227,9 +227,33 @@ def test_plateau_lowers_the_rate(loss):
     np.testing.assert_allclose(found, [2.0] * 11 + [0.2] * 10 + [0.02])
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "plateau"])
+def test_a_rate_that_somebody_else_has_set_stays(schedule):
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(3)]
+    optimizer = torch.optim.SGD([{"params": [p]} for p in weights[:2]], lr=2.0)
+    rate = LearningRate(optimizer, schedule, 100, 0.1)
+    untouched = _rates(schedule, 100, 0.1)
+    for step in range(60):
+        rate.set(step)
+        if step == 5:
+            optimizer.param_groups[0]["lr"] = 0.7
+        rate.end_epoch(1.0, step)
+        if step >= 5:
+            assert optimizer.param_groups[0]["lr"] == 0.7
+        if schedule != "plateau":
+            assert optimizer.param_groups[1]["lr"] == untouched[step]
+    if schedule == "plateau":
+        assert optimizer.param_groups[1]["lr"] < 2.0
+    else:
+        optimizer.add_param_group({"params": [weights[2]], "lr": 0.3})  # one unfrozen later
+        rate.set(60)
+        assert optimizer.param_groups[2]["lr"] == 0.3
+
+
 def test_the_automatic_rate_follows_the_number_of_steps():
     for n_axes, highest in ((1, 1e-3), (2, 3e-3), (3, 1e-2), (4, 1e-2)):
         assert automatic_rate("adamw", 10, 128, n_axes=n_axes) == highest
+        assert automatic_rate("adamw", 0, 128, n_axes=n_axes) == highest
         assert automatic_rate("sgd", 2000, 128, n_axes=n_axes) == 0.1
         assert automatic_rate("lars", 2000, 128, n_axes=n_axes) == pytest.approx(0.15)
         assert automatic_rate(torch.optim.AdamW, 10**6, 128, n_axes=n_axes) == 1e-3

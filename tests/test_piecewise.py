@@ -109,3 +109,42 @@ def test_an_estimator_looks_at_training_rows_only():
     assert np.abs(z - lowest.item()).min() < 1e-4
     again = SimCLR(max_epochs=1, validation_fraction=0.5, random_state=0, device="cpu").fit(X)
     np.testing.assert_array_equal(again.transform(X), model.transform(X))
+
+
+def test_every_output_is_bounded():
+    rows = _rows()
+    wide = torch.randn(500, 600)  # so many columns that all stay as they are
+    for x in (rows, wide):
+        encoding = PiecewiseLinear.of(x)
+        for far in (1e30, -1e30, 1e38):
+            found = encoding(torch.full((1, x.shape[1]), far))
+            assert found.isfinite().all()
+            assert found.abs().max() < 25
+    # What was constant says nothing; two values go on for half their distance.
+    encoding = PiecewiseLinear.of(torch.tensor([[1.0, 0.0], [1.0, 4.0]] * 10))
+    found = encoding(torch.tensor([[1.0, 0.0], [5.0, 4.0], [-9.0, 6.0], [2.0, 99.0]]))
+    assert (found[:, 0] == 0).all()
+    assert found[0, 1] == -found[1, 1]
+    assert found[2, 1] == found[3, 1] == 2 * found[1, 1]
+
+
+def test_rows_of_another_width_are_refused():
+    encoding = PiecewiseLinear([[0.0, 1.0], [0.0, 1.0]])
+    for shape in ((3, 5), (3, 1), (3, 2, 2)):
+        with pytest.raises(ValueError, match=r"expects a batch of shape \(n, 2\)"):
+            encoding(torch.rand(shape))
+    assert encoding(torch.rand(3, 1, 2)).shape == (3, 2)
+
+
+def test_extremes_of_all_rows_are_seen():
+    # A column that is not zero in 4 rows of 20,000, which the rows looked at have none of.
+    X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
+    X[:, 1] = 0
+    X[:4, 1] = 50
+    model = SimCLR(max_epochs=1, batch_size=2000, random_state=0, device="cpu").fit(X)
+    features = model.transform(X)
+    assert np.abs(features[:4]).max() < 5 * np.abs(features[4:]).max()
+    encoding = model.encoder_.features.module.encoding
+    inputs = encoding(model.encoder_.standardize(torch.from_numpy(X)))
+    assert inputs.abs().max() < 25
+    assert inputs[:4, -1].min() > inputs[4:, -1].max()

@@ -443,8 +443,16 @@ def test_what_streams_cannot_do():
     search = GridSearchCV(
         small("SimCLR"), {"max_epochs": [1]}, cv=2, error_score="raise", refit=False
     )
-    with pytest.raises(TypeError, match=r"cross-validation makes of a torch dataset.*Subset"):
+    with pytest.raises(TypeError, match=r"cross-validation made the list.*Subset"):
         search.fit(Pairs(X))
+    # The cure that a message names does cure, whoever made the list.
+    for given, cure in (
+        (list(torch.from_numpy(X)), "torch.stack(X)"),
+        ([(x, 0) for x in torch.from_numpy(X)], "torch.stack([x for x, *_ in X])"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(f"pass {cure}, or")):
+            small("SimCLR").fit(given)
+        small("SimCLR").fit(eval(cure, {"torch": torch, "X": given}))
     fitted = small("SimCLR").fit(X)
     bad = X.copy()
     bad[40, 2] = np.nan
@@ -611,6 +619,9 @@ def test_pictures_are_not_read_with_channels_last(as_given):
 class Module:
     """The face of a LightningDataModule."""
 
+    def __repr__(self):  # a test must have the same name in every process
+        return "Module()"
+
     def train_dataloader(self):
         raise AssertionError
 
@@ -755,9 +766,30 @@ def test_values_that_are_no_numbers():
     assert re.match(message, _message_of(torch.from_numpy(X)))
     X[3, 2], X[4, 1] = -np.inf, 1
     assert "contains infinity, in feature 2" in _message_of(X)
+
+
+def test_channels_of_images_are_named():
     images = rows("image")
     images[3, 1, 2, 2] = np.nan
     assert "contains NaN, in channel 1" in _message_of(images)
+
+
+@pytest.mark.parametrize("kind", ["table", "series", "image", "volume"])
+def test_cures_of_what_is_no_number_fit_the_kind(kind):
+    X = rows(kind)
+    X[3, 0] = np.nan
+    message = _message_of(X)
+    # An imputer takes tables alone, and interp runs along time.
+    assert ("SimpleImputer" in message) == (kind == "table")
+    assert ("numpy.interp along time" in message) == (kind == "series")
+    one = X.shape[1] == 1
+    where = "channel 0. " if one else " 0 (of 0 to "
+    assert where in message
+    X[3, 0] = np.inf
+    message = _message_of(X)
+    assert "SimpleImputer" not in message  # which refuses infinity
+    assert "clip them before" in message
+    small("SimCLR").fit(np.nan_to_num(np.clip(X, -9, 9)))
 
 
 def test_assume_finite_is_respected():
@@ -783,7 +815,7 @@ def test_devices():
 
 PARAMETERS = {
     "temperature": -1,
-    "max_epochs": 0,
+    "max_epochs": -1,
     "batch_size": 1,
     "learning_rate": 0,
     "weight_decay": -1.0,

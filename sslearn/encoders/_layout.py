@@ -5,10 +5,13 @@ saves a tenth of the time; a network of the caller's keeps the layout that it ha
 published are contiguous: many tools take no others.
 """
 
+import platform
+from typing import Any
+
 import torch
 from torch import nn
 
-__all__ = ["ChannelsLast", "as_channels_last", "lay_out"]
+__all__ = ["ChannelsLast", "Conv2d", "Conv3d", "as_channels_last", "lay_out"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -45,3 +48,49 @@ def as_channels_last(x: torch.Tensor) -> torch.Tensor:
         return x
     laid = torch.empty_strided(x.shape, (step, *strides), dtype=x.dtype, device=x.device)
     return laid.copy_(x)
+
+
+class _SameKernels(nn.Module):
+    """A convolution that computes one sample as it computes many.
+
+    For a batch of one small sample torch takes a kernel of its own, which rounds differently.
+    """
+
+    padding: Any
+    stride: Any
+    dilation: Any
+    groups: Any
+
+    def _conv_forward(self, x, weight, bias):
+        # Its number is looked at last: where a network is exported, it is none.
+        if _has_onednn(x) and x.shape[0] == 1:
+            return torch.mkldnn_convolution(
+                x, weight, bias, self.padding, self.stride, self.dilation, self.groups
+            )
+        return super()._conv_forward(x, weight, bias)  # type: ignore[misc]
+
+
+class Conv2d(_SameKernels, nn.Conv2d):
+    """See :class:`_SameKernels`."""
+
+
+class Conv3d(_SameKernels, nn.Conv3d):
+    """See :class:`_SameKernels`."""
+
+
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _has_onednn(x: torch.Tensor) -> bool:
+    """Tell whether oneDNN computes convolutions of many samples like these, without a gradient."""
+    return (
+        _IS_X86
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and torch.backends.mkldnn.is_available()
+        and torch._C._get_mkldnn_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_int, check_ints, check_option, is_count
-from ._layout import ChannelsLast, as_channels_last
+from ._layout import ChannelsLast, Conv2d, Conv3d, as_channels_last
 from ._moments import moments, with_rescaled
 
 __all__ = ["ResNet"]
@@ -210,7 +210,8 @@ class ResNet(ChannelsLast):
         for found in maps:
             mean, variance = moments(found)
             features += [mean, (variance + _FAINTEST).sqrt()]
-        return torch.cat(features, dim=1)
+        # Moments are never computed in less than float32; what comes out is of the weights' dtype.
+        return torch.cat(features, dim=1).to(next(self.parameters()).dtype)
 
 
 class _ResidualBlock(nn.Module):
@@ -253,7 +254,7 @@ def _conv_norm(
         # Such a convolution reads every stride-th position; a pooling window of one picks these.
         layers.append(_max_pool(n_dims, 1, stride))
         stride = 1
-    make_conv: Callable[..., nn.Conv2d | nn.Conv3d] = nn.Conv3d if n_dims == 3 else nn.Conv2d
+    make_conv: Callable[..., Conv2d | Conv3d] = Conv3d if n_dims == 3 else Conv2d
     conv = make_conv(
         in_channels,
         out_channels,
