@@ -21,7 +21,7 @@ import pytest
 import torch
 from estimators import rows, small, trained_module
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -618,7 +618,7 @@ def test_lightning_is_kept_from_warning_not_only_silenced(monkeypatch, trainer_p
 
 def test_a_threaded_search_is_silent_where_warnings_are_errors():
     X, y = rows("table", n=120), np.arange(120) % 2
-    pipeline = make_pipeline(small("SimCLR", max_epochs=1), LogisticRegression())
+    pipeline = make_pipeline(small("SimCLR", max_epochs=1), RidgeClassifier())
     with joblib.parallel_config(backend="threading", n_jobs=2), warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(5):
