@@ -259,7 +259,10 @@ class BaseSSL(
             if objective.n_views:
                 data.drowned = statistics.drowned(standardize, noise_of(augment))
                 _warn_of_noise(data.drowned)
-            data.watch_views = getattr(self, "augment", None) is not None
+            # With the subsample that it keeps, which training has no use for.
+            del statistics
+            own_views = getattr(self, "augment", None) is not None
+            data.watch_views = own_views
             features = objective.features
             if not isinstance(features, Features):
                 features = build_features(features, rows.sample_shape)
@@ -288,7 +291,6 @@ class BaseSSL(
 
             tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
             seeds = (order, views, held_out_views, watched)
-            own_views = getattr(self, "augment", None) is not None
             ask_for_memory(objective, None if own_views else features, data, settings)
             history = train(objective, data, held_out, settings, seeds, stop, tasks)
             self._cost = cost

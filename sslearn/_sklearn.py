@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._param_validation import _Booleans as Booleans
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 
 try:
@@ -40,6 +41,7 @@ except ImportError:  # scikit-learn below 1.9
 
 
 __all__ = [
+    "Booleans",
     "CallbackSupportMixin",
     "Interval",
     "StrOptions",

@@ -1,6 +1,7 @@
 """What every estimator promises, on every kind of input."""
 
 import copy
+import gc
 import logging
 import os
 import pickle
@@ -24,6 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
+
+from sslearn._standardize import Statistics
 
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
 every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
@@ -333,6 +336,25 @@ def test_what_the_noise_drowns_is_told_to_the_caller(name):
     with pytest.warns(UserWarning, match="80% of the samples differ.*noise of the views") as told:
         small(name).fit(X)
     assert [warning.filename for warning in told] == [__file__]
+
+
+def test_a_look_at_the_axes_is_told_to_the_caller():
+    X = np.random.default_rng(0).normal(size=(24, 60, 3)).astype(np.float32)
+    with pytest.warns(UserWarning, match="time comes first") as told:
+        small("SimCLR", max_epochs=1).fit(X)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_statistics_are_let_go_before_training():
+    alive = []
+
+    def augment(x, generator):
+        alive.append(any(type(held) is Statistics for held in gc.get_objects()))
+        return x + torch.randn(x.shape, generator=generator)
+
+    small("SimCLR", max_epochs=1, augment=augment).fit(rows("table"))
+    assert alive
+    assert not any(alive)
 
 
 @every_estimator

@@ -7,12 +7,11 @@ import math
 from numbers import Real
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from .._sklearn import Interval
+from .._sklearn import Booleans, Interval
 
 __all__ = [
     "BOOLEAN",
@@ -33,6 +32,7 @@ IMAGES = {
     5: "volumes (n, channels, depth, height, width)",
 }
 
+BOOLEAN = Booleans()
 PROBABILITY = Interval(Real, 0, 1, closed="both")
 NON_NEGATIVE = Interval(Real, 0, None, closed="left")
 
@@ -63,19 +63,6 @@ class Pair:
         lowest = "0.0 <=" if self.zero else "0.0 <"
         largest = f"<= {self.largest}" if math.isfinite(self.largest) else "< inf"
         return f"a pair of floats (low, high) with {lowest} low <= high {largest}"
-
-
-class _Boolean:
-    """True or False."""
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        return isinstance(val, bool | np.bool_)
-
-    def __str__(self) -> str:
-        return "True or False"
-
-
-BOOLEAN = _Boolean()
 
 
 class Augmentation(BaseEstimator):
