@@ -289,7 +289,7 @@ class BaseSSL(
                     **told(history),
                 }
 
-            tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted)
+            tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted, stop)
             seeds = (order, views, held_out_views, watched)
             ask_for_memory(objective, None if own_views else features, data, settings)
             history = train(objective, data, held_out, settings, seeds, stop, tasks)

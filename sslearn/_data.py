@@ -211,9 +211,14 @@ class Rows:
         elif isinstance(source, np.ndarray):
             self.tensor = _view(source)
         shape = source.shape[1:] if first is None else first.shape  # type: ignore[union-attr]
-        self.dtype = str(getattr(source if first is None else first, "dtype"))  # noqa: B009
+        self._typed: Any = source if first is None else first
         self.sample_shape = tuple(int(size) for size in shape)
         self.item_shape = self.sample_shape
+
+    @property
+    def dtype(self) -> str:
+        """Name of the rows' dtype; made when asked for, which one sample's transform does not."""
+        return str(self._typed.dtype)
 
     def view_as(self, sample_shape: tuple[int, ...]) -> None:
         """Give rows in another shape from now on, (1, features) for (features,) say."""

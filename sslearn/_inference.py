@@ -131,7 +131,7 @@ def encode(
     """
     keep_freed_memory()
     kind = device.type
-    if kind == "cuda" or any(module.training for module in encoder.modules()):
+    if kind == "cuda" or _trains(encoder):
         # A copy, since other threads may transform, and the caller may be fine-tuning.
         encoder = copy_module(encoder).eval().to(device)
         lay_out(encoder, channels_last=True)
@@ -148,6 +148,11 @@ def encode(
         target[start:stop].copy_(_features(encoder, part, least, device, name))
         start = stop
     return out
+
+
+def _trains(module: nn.Module) -> bool:
+    # Several times faster than `modules()`, which shows with a single sample.
+    return module.training or any(map(_trains, module._modules.values()))  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

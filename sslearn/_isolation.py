@@ -197,6 +197,7 @@ class StopOnInterrupt:
         self.soft = False
         self._number = 0
         self._since = -math.inf
+        self._raises: type[Exception] | None = None
         self._waiting = True
         self._noted = 0
         self._previous: dict[int, Any] = {}
@@ -220,6 +221,15 @@ class StopOnInterrupt:
                     self._previous[number] = previous
                     signal.signal(number, self._handle)
         return self
+
+    @contextlib.contextmanager
+    def raising(self, error: type[Exception]) -> Iterator[None]:
+        """Have the signal that ends a training raise `error` at once, while a callback runs."""
+        self._raises = error
+        try:
+            yield
+        finally:
+            self._raises = None
 
     def heard(self) -> contextlib.AbstractContextManager:
         """Let signals go through, or end a training, while the context is entered."""
@@ -266,6 +276,8 @@ class StopOnInterrupt:
             self._pass_on(number, frame)  # not only the fits, one by one, but what makes them
         else:
             self.requested, self._number, self._since = True, number, now
+            if self._raises is not None:
+                raise self._raises
 
     def _pass_on(self, number: int, frame: object) -> None:
         previous = self._previous[number]

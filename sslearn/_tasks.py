@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from ._steps import EpochListener, History
+from ._isolation import StopOnInterrupt
+from ._steps import EpochListener, History, Interrupted
 
 __all__ = ["FitTasks"]
 
@@ -28,6 +30,8 @@ class FitTasks(EpochListener):
     fitted : callable
         From the history so far to the attributes of a fit that ends here; called only when a
         callback asks for a fitted estimator.
+    stop : StopOnInterrupt
+        The first signal also ends a callback that runs, a long probe for example.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class FitTasks(EpochListener):
         n_epochs: int,
         device: torch.device,
         fitted: Callable[[History], dict],
+        stop: StopOnInterrupt,
     ) -> None:
+        self.stop = stop
         self.told = {"estimator": estimator, "X": X, "y": y}
         self.fitted = fitted
         self.devices = [] if device.type == "cpu" else [device.index or 0]
@@ -58,7 +64,7 @@ class FitTasks(EpochListener):
 
     def end_epoch(self, history: History) -> bool:
         """Tell that an epoch has ended; True when a callback wants it to be the last."""
-        with self._generators_kept():
+        with self._generators_kept(), self.stop.raising(Interrupted):
             return self.epoch.call_on_fit_task_end(
                 **self.told, reconstruction_attributes=lambda: self.fitted(history)
             )
@@ -74,5 +80,7 @@ class FitTasks(EpochListener):
 
     def end(self) -> None:
         """Tell that the fit has ended; its attributes are there."""
-        with self._generators_kept():
+        # The weights are there by now: a signal ends the callback, and what was learned is kept.
+        ended = contextlib.suppress(Interrupted), self.stop.raising(Interrupted)
+        with self._generators_kept(), ended[0], ended[1]:
             self.task.call_on_fit_task_end(**self.told, reconstruction_attributes={})

@@ -1,6 +1,7 @@
 """scikit-learn's callbacks on estimators here, and the online probe."""
 
 import pickle
+import signal
 import warnings
 
 import numpy as np
@@ -266,3 +267,34 @@ def test_estimators_without_callbacks_make_no_copies(data, monkeypatch):
     monkeypatch.setattr(sslearn._base, "copy_module", copies.append)
     small("SimCLR").fit(data[0])
     assert not copies
+
+
+class LongLast(Recorder):
+    """Is interrupted in its last task, and would take for ever otherwise."""
+
+    def __init__(self, task_name, number):
+        super().__init__()
+        self.task_name = task_name
+        self.number = number
+
+    def on_fit_task_end(self, estimator, context):
+        super().on_fit_task_end(estimator, context)
+        if context.task_name == self.task_name:
+            signal.raise_signal(self.number)
+            self.told.append("after the signal")
+
+
+@needs_callbacks
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("task_name", "n_epochs"), [("epoch", 1), ("fit", 3)])
+@pytest.mark.parametrize("trainer_params", [None, {"enable_model_summary": False}])
+def test_the_first_signal_ends_a_long_callback(data, number, task_name, n_epochs, trainer_params):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    callback = LongLast(task_name, number)
+    model = small("SimCLR", max_epochs=3, trainer_params=trainer_params).set_callbacks(callback)
+    with pytest.warns(UserWarning, match="Training interrupted by"):
+        model.fit(data[0])
+    assert "after the signal" not in callback.told
+    assert (model.n_iter_, model.transform(data[0]).shape[0]) == (n_epochs, 60)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers

@@ -85,6 +85,9 @@ def test_an_example_quotes_no_figure_that_it_prints(path):
 
 
 def _run(source, folder, **environment):
+    # One thread, since tests run on every core: threads of two processes that share cores wait for
+    # one another, and all take ten times as long.
+    environment = {"OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         [sys.executable, "-W", "error::FutureWarning", "-c", DRIVER, source],
         cwd=folder,

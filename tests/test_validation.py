@@ -13,6 +13,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.utils.validation
 import torch
 from estimators import SHAPES, rows, small
 from scipy.sparse import csr_array, csr_matrix
@@ -918,3 +919,48 @@ def test_ten_gigabytes_in_less_than_one(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
+
+
+class TestOneSample:
+    """What plainly is as in fit goes past scikit-learn's validation, which takes long."""
+
+    @pytest.fixture
+    def frame(self):
+        pd = pytest.importorskip("pandas")
+        return pd.DataFrame(rows("table"), columns=list("abcdefgh")[: rows("table").shape[1]])
+
+    @pytest.fixture(autouse=True)
+    def _refused(self, monkeypatch):
+        def validate_data(*args, reset, **kwargs):
+            assert reset, "validated by scikit-learn"
+            return sklearn.utils.validation.validate_data(*args, reset=reset, **kwargs)
+
+        monkeypatch.setattr("sslearn._validation.validate_data", validate_data)
+
+    @pytest.mark.parametrize("kind", ["table", "series", "image"])
+    def test_of_an_array(self, kind):
+        X = rows(kind)
+        model = small("SimCLR").fit(X)
+        assert np.array_equal(model.transform(X[:1]), model.transform(torch.from_numpy(X))[:1])
+
+    def test_of_a_frame(self, frame):
+        model = small("SimCLR").fit(frame)
+        features = model.transform(frame)
+        assert np.array_equal(model.transform(frame[:1]), features[:1])
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda frame: frame[frame.columns[::-1]],
+            lambda frame: frame.rename(columns={"a": "z"}),
+            lambda frame: frame.astype({"a": str}),
+            lambda frame: frame.assign(a=np.datetime64("2020-01-01")),
+            lambda frame: frame.iloc[:, 1:],
+            lambda frame: frame.to_numpy(),
+            lambda frame: frame[:0],
+        ],
+    )
+    def test_anything_else_is_looked_at(self, frame, change):
+        model = small("SimCLR").fit(frame)
+        with pytest.raises(AssertionError, match="validated by scikit-learn"):
+            model.transform(change(frame))
