@@ -1,15 +1,15 @@
 """Self-supervised learning as scikit-learn estimators."""
 
 from . import augment, callbacks, encoders, metrics
-from ._amdim import AMDIM
-from ._barlow_twins import BarlowTwins
-from ._byol import BYOL
-from ._cpc import CPC
-from ._lfr import LFR
-from ._moco import MoCo
-from ._simclr import SimCLR
-from ._simsiam import SimSiam
-from ._vicreg import VICReg
+from ._methods.amdim import AMDIM
+from ._methods.barlow_twins import BarlowTwins
+from ._methods.byol import BYOL
+from ._methods.cpc import CPC
+from ._methods.lfr import LFR
+from ._methods.moco import MoCo
+from ._methods.simclr import SimCLR
+from ._methods.simsiam import SimSiam
+from ._methods.vicreg import VICReg
 
 __version__ = "0.1.0.dev0"
 

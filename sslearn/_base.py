@@ -17,7 +17,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._build import (
+from ._data._batches import TrainingData, compute_statistics
+from ._data._rows import Rows, Stream
+from ._data._validation import (
+    check_labels,
+    check_order,
+    resolve_device,
+    too_few_rows,
+    validate_rows,
+)
+from ._hashing import HASH_PROTOCOL, by_value
+from ._inference import encode, measure_cost
+from ._modules import (
     Features,
     Reshape,
     build_features,
@@ -26,13 +37,18 @@ from ._build import (
     clonable,
     copy_module,
 )
-from ._data import Rows, Stream
-from ._hashing import HASH_PROTOCOL, by_value
-from ._inference import encode, measure_cost
-from ._isolation import isolated
-from ._memory import ask_for_memory, out_of_memory_explained
 from ._objective import Objective, check_objective
-from ._settings import (
+from ._process_state import isolated
+from ._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_parameter_constraints,
+)
+from ._training._loop import History
+from ._training._memory import ask_for_memory, out_of_memory_explained
+from ._training._settings import (
     PRECISIONS,
     Settings,
     check_trainer_params,
@@ -41,21 +57,11 @@ from ._settings import (
     resolve_batch_size,
     resolve_precision,
 )
-from ._sklearn import (
-    CallbackSupportMixin,
-    Interval,
-    StrOptions,
-    fit_context,
-    validate_parameter_constraints,
-)
-from ._steps import History
-from ._tasks import FitTasks
-from ._training_data import TrainingData, measure
-from ._validation import check_labels, check_order, resolve_device, too_few_rows, validate_rows
+from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import noise_of
 from .encoders import default_encoder
-from .encoders._layout import lay_out
+from .encoders._layout import to_memory_format
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
@@ -224,81 +230,83 @@ class BaseSSL(
         order, views, held_out_views, split, prepare, watched, looked_at = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(7)
         )
-        with isolated(seed, device) as stop, stop.heard():
+        with isolated(seed, device) as stop:
             # Costs seconds at its first import, which a process that only transforms never pays.
-            from ._training import check_arguments, train
+            # Signals wait for it: half imported, Lightning could not be imported again.
+            from ._training._trainer import check_arguments, train
 
-            check_arguments(self.trainer_params)
-            rows = validate_rows(
-                self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
-            )
-            rows.view_as(self._sample_shape(rows.sample_shape))
-            if isinstance(rows, Rows):
-                rows = rows.to(device)
-            else:
-                rows.limit = most_batches(self.trainer_params)
-            trained_on, held_out = self._split(rows, split)
-            statistics = measure(rows, held_out, name)
-            if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
-                raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
-            standardize = statistics.layer(self.standardize)
-            augment = getattr(self, "augment", None)
-            if augment is None:
-                augment = default_augment(
-                    self._encoder_shape(rows.sample_shape), rgb=standardize.is_photograph
+            with stop.heard():
+                check_arguments(self.trainer_params)
+                rows = validate_rows(
+                    self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
                 )
-            extremes = statistics.extremes
-            standardize.to(device)
-            data = TrainingData(
-                rows, trained_on, standardize, augment, 0, device, looked_at, extremes
-            )
-            encoder = self._build_encoder(data)
-            settings = Settings.of(self, autocast, len(data))
-            objective = check_objective(self._make_objective(encoder, data), name)
-            data.n_views, data.cut = objective.n_views, objective.cut
-            if objective.n_views:
-                data.drowned = statistics.drowned(standardize, noise_of(augment))
-                _warn_of_noise(data.drowned)
-            # With the subsample that it keeps, which training has no use for.
-            del statistics
-            own_views = getattr(self, "augment", None) is not None
-            data.watch_views = own_views
-            features = objective.features
-            if not isinstance(features, Features):
-                features = build_features(features, rows.sample_shape)
-            cost = measure_cost(features.eval(), rows.sample_shape)
-            lay_out(objective.to(device), channels_last=True)
-            objective.prepare(data, torch.Generator().manual_seed(prepare))
-            parts = OrderedDict(standardize=standardize, features=features)
-            if rows.sample_shape != rows.item_shape:
-                parts["shape"] = Reshape(rows.sample_shape)
-                parts.move_to_end("shape", last=False)
-            whole = nn.Sequential(parts)
+                rows.view_as(self._sample_shape(rows.sample_shape))
+                if isinstance(rows, Rows):
+                    rows = rows.to(device)
+                else:
+                    rows.limit = most_batches(self.trainer_params)
+                trained_on, held_out = self._split(rows, split)
+                statistics = compute_statistics(rows, held_out, name)
+                if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
+                    raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
+                standardize = statistics.layer(self.standardize)
+                augment = getattr(self, "augment", None)
+                if augment is None:
+                    augment = default_augment(
+                        self._encoder_shape(rows.sample_shape), rgb=standardize.is_photograph
+                    )
+                extremes = statistics.extremes
+                standardize.to(device)
+                data = TrainingData(
+                    rows, trained_on, standardize, augment, 0, device, looked_at, extremes
+                )
+                encoder = self._build_encoder(data)
+                settings = Settings.from_estimator(self, autocast, len(data))
+                objective = check_objective(self._make_objective(encoder, data), name)
+                data.n_views, data.pieces = objective.n_views, objective.pieces
+                if objective.n_views:
+                    data.drowned = statistics.drowned(standardize, noise_of(augment))
+                    _warn_of_noise(data.drowned)
+                # With the subsample that it keeps, which training has no use for.
+                del statistics
+                own_views = getattr(self, "augment", None) is not None
+                data.watch_views = own_views
+                features = objective.features
+                if not isinstance(features, Features):
+                    features = build_features(features, rows.sample_shape)
+                cost = measure_cost(features.eval(), rows.sample_shape)
+                to_memory_format(objective.to(device), channels_last=True)
+                objective.prepare(data, torch.Generator().manual_seed(prepare))
+                parts = OrderedDict(standardize=standardize, features=features)
+                if rows.sample_shape != rows.item_shape:
+                    parts["shape"] = Reshape(rows.sample_shape)
+                    parts.move_to_end("shape", last=False)
+                whole = nn.Sequential(parts)
 
-            def told(history: History) -> dict:
-                return {
-                    **_told(history),
-                    "device_": str(device),
-                    "precision_": name_of(autocast),
-                }
+                def told(history: History) -> dict:
+                    return {
+                        **_told(history),
+                        "device_": str(device),
+                        "precision_": name_of(autocast),
+                    }
 
-            def fitted(history: History) -> dict:
-                return {
-                    "_cost": cost,
-                    "encoder_": _published(copy_module(whole)),
-                    **told(history),
-                }
+                def fitted(history: History) -> dict:
+                    return {
+                        "_cost": cost,
+                        "encoder_": _published(copy_module(whole)),
+                        **told(history),
+                    }
 
-            tasks = FitTasks(self, X, y, settings.max_epochs, device, fitted, stop)
-            seeds = (order, views, held_out_views, watched)
-            ask_for_memory(objective, None if own_views else features, data, settings)
-            history = train(objective, data, held_out, settings, seeds, stop, tasks)
-            self._cost = cost
-            self.encoder_ = _published(whole)
-            for name, value in told(history).items():
-                setattr(self, name, value)
-            self._publish(objective)
-            tasks.end()
+                tasks = SklearnCallbacks(self, X, y, settings.max_epochs, device, fitted, stop)
+                seeds = (order, views, held_out_views, watched)
+                ask_for_memory(objective, None if own_views else features, data, settings)
+                history = train(objective, data, held_out, settings, seeds, stop, tasks)
+                self._cost = cost
+                self.encoder_ = _published(whole)
+                for name, value in told(history).items():
+                    setattr(self, name, value)
+                self._publish(objective)
+                tasks.end()
         history.interrupted = stop.cause
         return history
 
@@ -440,7 +448,7 @@ class BaseSSL(
             own = build_module(self.encoder, shape, name="encoder")
             return build_features(own, shape, trains=True)
         width = None if self.embedding_dim is None else int(self.embedding_dim)
-        rows = data.a_look if shape == data.sample_shape else None
+        rows = data.reference_rows if shape == data.sample_shape else None
         return build_features(self._default_encoder(shape, width, rows), shape)
 
 
@@ -461,7 +469,7 @@ def _told(history: History) -> dict:
 
 def _published(encoder: nn.Module) -> nn.Module:
     """Make the trained encoder what the caller gets: on the CPU, in eval mode, contiguous."""
-    lay_out(encoder.cpu().eval(), channels_last=False)
+    to_memory_format(encoder.cpu().eval(), channels_last=False)
     return encoder
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._build import AnyTensorCopies
+from ._modules import AnyTensorCopies
 
 __all__ = ["HASH_PROTOCOL", "by_value"]
 

@@ -15,11 +15,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._build import copy_module
-from ._data import Rows, Stream
-from ._malloc import keep_freed_memory
-from ._standardize import check_finite
-from .encoders._layout import lay_out
+from ._data._rows import Rows, Stream
+from ._data._standardize import check_finite
+from ._modules import copy_module
+from ._process_state import keep_freed_memory
+from .encoders._layout import to_memory_format
 
 __all__ = ["Cost", "encode", "measure_cost"]
 
@@ -134,7 +134,7 @@ def encode(
     if kind == "cuda" or _trains(encoder):
         # A copy, since other threads may transform, and the caller may be fine-tuning.
         encoder = copy_module(encoder).eval().to(device)
-        lay_out(encoder, channels_last=True)
+        to_memory_format(encoder, channels_last=True)
     size = max(1, min(_BATCH_BYTES[kind] // cost.largest_bytes, _MAX_BATCH[kind]))
     least = cost.least_rows()
     if isinstance(rows, Stream):

@@ -5,7 +5,7 @@ The contract, for those who write a method. All hooks have defaults; most method
 
 ``n_views``
     Views drawn of every batch; 0 turns augmentation off.
-``cut(x)``
+``pieces(x)``
     What views are drawn of: the rows themselves, or pieces of them, each of which is then
     augmented by itself.
 ``loss(*views)``
@@ -14,7 +14,7 @@ The contract, for those who write a method. All hooks have defaults; most method
     For methods that need more than the views: ``batch`` is a :class:`Batch`.
 ``prepare(data, generator)``
     Once, on the device, before the optimizer is made. May select, cache and create parameters.
-    ``data`` is a :class:`sslearn._training_data.TrainingData`, ``generator`` is on the CPU.
+    ``data`` is a :class:`sslearn._data._batches.TrainingData`, ``generator`` is on the CPU.
 ``phases``, ``start_phase(phase, data)``
     The passes over the data that make one epoch. ``start_phase`` sets train and eval modes and
     returns the parameters that move in the phase (None: all that can).
@@ -105,7 +105,7 @@ class Objective(nn.Module):
         """The module whose output ``transform`` returns."""
         return self.encoder
 
-    def cut(self, x: torch.Tensor) -> torch.Tensor:
+    def pieces(self, x: torch.Tensor) -> torch.Tensor:
         """Return what views are drawn of; by default the rows."""
         return x
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from sslearn._isolation import StopOnInterrupt
+from sslearn._process_state import StopOnInterrupt
 
 
 @pytest.fixture

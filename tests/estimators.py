@@ -3,7 +3,7 @@
 import numpy as np
 
 from sslearn import AMDIM, BYOL, CPC, LFR, BarlowTwins, MoCo, SimCLR, SimSiam, VICReg
-from sslearn._build import Features
+from sslearn._modules import Features
 
 ESTIMATORS = {
     cls.__name__: cls for cls in (SimCLR, BYOL, SimSiam, BarlowTwins, VICReg, MoCo, LFR, CPC, AMDIM)

@@ -4,7 +4,7 @@ import torch
 from estimators import SHAPES, rows, small
 from torch import nn
 
-from sslearn._data import Rows
+from sslearn._data._rows import Rows
 from sslearn._inference import Cost, encode, measure_cost
 
 

@@ -66,7 +66,7 @@ def default_encoder(
     if len(shape) == 1:
         if rows is None:
             return MLP(shape[0], hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
-        encoding = PiecewiseLinear.of(rows)
+        encoding = PiecewiseLinear.from_rows(rows)
         network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
         return nn.Sequential(OrderedDict(encoding=encoding, network=network))
     settings = resnet_settings(shape)

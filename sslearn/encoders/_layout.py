@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["ChannelsLast", "Conv2d", "Conv3d", "as_channels_last", "lay_out"]
+__all__ = ["ChannelsLast", "Conv2d", "Conv3d", "as_channels_last", "to_memory_format"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class ChannelsLast(nn.Module):
-    """A network whose weights :func:`lay_out` may lay out channels-last."""
+    """A network whose weights :func:`to_memory_format` may lay out channels-last."""
 
 
-def lay_out(module: nn.Module, *, channels_last: bool) -> None:
+def to_memory_format(module: nn.Module, *, channels_last: bool) -> None:
     """Lay the convolutions of all :class:`ChannelsLast` networks in a module out, in place."""
     for network in module.modules():
         if isinstance(network, ChannelsLast):

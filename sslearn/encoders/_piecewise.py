@@ -91,7 +91,7 @@ class PiecewiseLinear(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, rows: torch.Tensor, n_bins: int = 16) -> PiecewiseLinear:
+    def from_rows(cls, rows: torch.Tensor, n_bins: int = 16) -> PiecewiseLinear:
         """Put the borders at the quantiles of some rows, and standardise by them.
 
         Parameters

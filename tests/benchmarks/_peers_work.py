@@ -29,9 +29,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import sslearn
-from sslearn._losses import batchwise_barlow
-from sslearn._optimization import parameter_groups
-from sslearn._projectors import RandomProjector, calibrate
+from sslearn._methods._lfr_projectors import RandomProjector, calibrate
+from sslearn._methods._losses import batchwise_barlow
+from sslearn._training._optimization import parameter_groups
 from sslearn.augment import ColorJitter, Compose, RandomResizedCrop, default_augment
 
 TEMPERATURE, RATE, DECAY, TARGETS = 0.2, 1e-3, 1e-4, 6

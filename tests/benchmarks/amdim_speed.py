@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from _side_by_side import header, side_by_side
 
-from sslearn._losses import feature_map_nce
+from sslearn._methods._losses import feature_map_nce
 
 BATCH, CHANNELS, SIZES, COMPARISONS, CLIP = 128, 256, (1, 5, 7), ((0, 1), (0, 2), (1, 1)), 20.0
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from _side_by_side import header, side_by_side
 
-from sslearn._dpp import greedy_map, greedy_map_of_features, most_diverse
+from sslearn._methods._lfr_selection import greedy_map, greedy_map_of_features, most_diverse
 
 
 def plain_loop(kernel, k, epsilon=1e-10):

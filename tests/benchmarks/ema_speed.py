@@ -8,14 +8,14 @@ Ratio 1.00: an update costs nothing over ``torch._foreach_lerp_`` on lists made 
 import torch
 from _side_by_side import header, side_by_side
 
-from sslearn._ema import Follower
+from sslearn._methods._ema import MomentumCopy
 from sslearn.encoders import ResNet
 
 
 def main():
     header("EMA of a ResNet-18")
     online = ResNet(3, width=64, depth=(2, 2, 2, 2), embedding_dim=512)
-    follower = Follower(online, 0.99, "cosine")
+    follower = MomentumCopy(online, 0.99, "cosine")
     own = [p.detach().clone() for p in follower.parameters()]
     followed = [p.detach() for p in online.parameters()]
     step = iter(range(10**9))

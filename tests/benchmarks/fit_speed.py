@@ -18,8 +18,8 @@ from _side_by_side import header, side_by_side
 from torch import nn
 
 from sslearn import BYOL, SimCLR
-from sslearn._losses import negative_cosine, nt_xent
-from sslearn._optimization import parameter_groups
+from sslearn._methods._losses import negative_cosine, nt_xent
+from sslearn._training._optimization import parameter_groups
 from sslearn.augment import default_augment
 from sslearn.encoders import default_encoder
 

@@ -21,8 +21,8 @@ from _side_by_side import header, side_by_side
 from torch import nn
 
 from sslearn import LFR
-from sslearn._losses import batchwise_barlow
-from sslearn._optimization import parameter_groups
+from sslearn._methods._losses import batchwise_barlow
+from sslearn._training._optimization import parameter_groups
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 

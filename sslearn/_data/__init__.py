@@ -1,0 +1,1 @@
+"""The way of X: validation, samples and streams, standardisation, batches."""

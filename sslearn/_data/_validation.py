@@ -1,0 +1,378 @@
+"""From what a caller passes as X to rows: what is accepted, and one sentence for what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_array, validate_data
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
+
+from .._sklearn import check_feature_names
+from ._axes import warn_of_other_axes
+from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
+from ._rows import (
+    Rows,
+    Stream,
+    as_batch,
+    check_shape,
+    first_of,
+    is_dense,
+    is_picture,
+    plain_tensor,
+    refuse_masked,
+    stacked,
+)
+
+__all__ = ["check_labels", "check_order", "resolve_device", "too_few_rows", "validate_rows"]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device that a ``device`` parameter names."""
+    if device == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = torch.device("meta")
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) < count:
+            return torch.device("cuda", resolved.index or 0)
+        raise ValueError(
+            f"The 'device' parameter is {device!r}, but torch finds {count} CUDA devices here. "
+            "Use 'auto' or 'cpu'."
+        )
+    if resolved.type != "cpu":
+        raise ValueError(
+            "The 'device' parameter must be 'auto', 'cpu', 'cuda' or 'cuda:<number>'. "
+            f"Got {device!r} instead."
+        )
+    return torch.device("cpu")
+
+
+def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | Stream:
+    """Validate X and wrap it; sets (`reset`) or compares what is known of the input.
+
+    Finiteness is not looked at here: whoever reads the rows first does that, batch by batch.
+    """
+    known = None if reset else _as_in_fit(estimator, X)
+    if known is not None:
+        return Rows(known)
+    minimum = 2 if reset else 1
+    rows: Rows | Stream
+    if isinstance(X, DataLoader | Dataset):
+        rows = _validate_torch_data(estimator, X, reset, batch_size)
+    elif isinstance(X, torch.Tensor):
+        rows = Rows(_validate_tensor(estimator, X))
+    else:
+        _refuse_other_things(_name(estimator), X)
+        if not reset:
+            _refuse_another_shape(estimator, X)
+        array = _validate_array(estimator, X, reset=reset, minimum=minimum)
+        _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
+        rows = Rows(array)
+    if len(rows.sample_shape) > 4:
+        raise ValueError(
+            f"{_name(estimator)} takes tables (n, features), series (n, channels, time), images "
+            "(n, channels, height, width) and volumes (n, channels, depth, height, width). Found "
+            f"array with dim {len(rows.sample_shape) + 1}."
+        )
+    if 0 in rows.sample_shape:
+        raise ValueError(
+            f"Found samples of shape {rows.sample_shape} while a minimum of 1 along each axis is "
+            f"required by {_name(estimator)}."
+        )
+    if isinstance(rows, Rows) and len(rows) < minimum:
+        raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape, minimum))
+    if reset:
+        warn_of_other_axes(
+            rows.sample_shape,
+            rows.dtype,
+            method="permute" if isinstance(X, torch.Tensor) else "transpose",
+            items=isinstance(X, DataLoader | Dataset),
+        )
+    if isinstance(X, DataLoader | Dataset | torch.Tensor):
+        check_feature_names(estimator, X, reset=reset)
+        if reset:
+            estimator.n_features_in_ = rows.sample_shape[0]
+    if reset:
+        estimator.input_shape_ = rows.sample_shape
+    elif rows.sample_shape != estimator.input_shape_:
+        raise ValueError(_shape_message(estimator, rows.sample_shape))
+    return rows
+
+
+def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
+    """Return X as an array if it plainly is what fit has seen; None if that takes a closer look.
+
+    For a single sample scikit-learn's validation takes longer than many an encoder.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None and type(X).__name__ == "DataFrame" and hasattr(X, "to_numpy"):
+        columns = np.asarray(X.columns, dtype=object)
+        if not np.array_equal(columns, names):
+            return None
+        X, names = X.to_numpy(), None
+    if type(X) is not np.ndarray or names is not None or X.dtype.kind not in "biuf":
+        return None
+    return X if X.ndim > 1 and X.shape[1:] == estimator.input_shape_ and len(X) else None
+
+
+def too_few_rows(estimator, n: int, sample_shape: tuple[int, ...], minimum: int = 2) -> str:
+    """Return scikit-learn's sentence for too few rows."""
+    return (
+        f"Found array with {n} sample(s) (shape={(n, *sample_shape)}) while a minimum of "
+        f"{minimum} is required by {_name(estimator)}."
+    )
+
+
+# What makes of PIL images what images are here.
+_CURE_OF_PICTURES = (
+    "make an array (n, channels, height, width) of the images first, of each by "
+    "np.asarray(image.convert('RGB')).transpose(2, 0, 1)"
+)
+
+
+def _name(estimator) -> str:
+    return type(estimator).__name__
+
+
+def _shape_message(estimator, shape: tuple[int, ...]) -> str:
+    expected = estimator.input_shape_
+    if len(shape) == len(expected) == 1:
+        return (
+            f"X has {shape[0]} features, but {_name(estimator)} is expecting {expected[0]} "
+            "features as input."
+        )
+    return (
+        f"X has samples of shape {shape}, but {_name(estimator)} is expecting samples of shape "
+        f"{expected} as input."
+    )
+
+
+def _refuse_another_shape(estimator, X: Any) -> None:
+    """Refuse arrays that are no table, or ought to be none; scikit-learn would count features."""
+    shape = getattr(X, "shape", ())
+    if len(shape) < 2 or len(shape) == 2 == len(estimator.input_shape_) + 1:
+        return
+    if shape[1:] != estimator.input_shape_:
+        message = _shape_message(estimator, tuple(shape[1:]))
+        if shape == estimator.input_shape_:
+            message += " A single sample is passed as X[None]."
+        raise ValueError(message)
+
+
+def _check_numeric(estimator, dtype, numeric: bool) -> None:
+    if not numeric:
+        raise ValueError(
+            f"{_name(estimator)} needs real numbers (bool, integer or float). Got dtype {dtype} "
+            "instead."
+        )
+
+
+def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
+    name, dtypes = _name(estimator), dtypes_of(X)
+    check = partial(validate_data, estimator, X, reset=reset)
+    if dtypes is not None:
+        # What scikit-learn has to say of names and their number comes before what they hold.
+        try:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            refuse_repeated_names(X, error)
+            raise
+        refuse_dates(name, X, dtypes)
+        check = partial(check_array, X, estimator=estimator, input_name="X")
+    try:
+        array = check(
+            dtype="numeric",
+            order=None,
+            copy=False,
+            ensure_all_finite=False,
+            allow_nd=True,
+            ensure_min_samples=minimum,
+        )
+        if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        if dtypes is not None:
+            refuse_values(name, X, dtypes, error)
+        _say_what_is_no_number(name, X, error)
+        raise
+    return array
+
+
+def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
+    X = plain_tensor(X)
+    if not is_dense(X):
+        raise TypeError(
+            f"{_name(estimator)} needs a dense tensor. Got {'a nested one, ' * X.is_nested}"
+            f"layout {X.layout}, dtype {X.dtype}, on {X.device} instead."
+        )
+    _check_numeric(estimator, X.dtype, not X.dtype.is_complex)
+    if X.ndim < 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: a tensor of shape {tuple(X.shape)}. "
+            "Reshape your data either using X.reshape(-1, 1) if your data has a single feature or "
+            "X.reshape(1, -1) if it contains a single sample."
+        )
+    return X
+
+
+def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | Stream:
+    minimum = 2 if reset else 1
+    rows: Rows | Stream
+    if isinstance(X, DataLoader):
+        rows = Stream(X, drop_short=False, keep_generator=not reset, minimum=minimum)
+    elif isinstance(X, IterableDataset):
+        loader = DataLoader(X, batch_size=batch_size, collate_fn=stacked)
+        rows = Stream(loader, drop_short=True, keep_generator=not reset, minimum=minimum)
+    elif not hasattr(X, "__len__"):
+        raise TypeError(
+            f"A torch Dataset must have __len__, or be an IterableDataset. Got {type(X).__name__} "
+            "without it instead."
+        )
+    else:
+        n = len(X)
+        if n == 0:
+            raise ValueError(too_few_rows(estimator, 0, (), minimum))
+        rows = Rows(X, as_batch(first_of(X[0])))
+    if rows.sample_shape == ():
+        raise ValueError(
+            f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
+            "numbers from the torch dataset or loader (of a tuple or list the first entry is "
+            "taken); a DataLoader with batch_size=None gives samples instead of batches."
+        )
+    return rows
+
+
+def check_labels(y: Any) -> None:
+    """Refuse data to validate on, which others take as a second argument."""
+    if isinstance(y, DataLoader | Dataset):
+        raise TypeError(
+            "The 'y' parameter must be None, or labels for callbacks. Got a torch "
+            f"{type(y).__name__} instead; rows of X are held out by validation_fraction."
+        )
+
+
+def check_order(X: Any) -> None:
+    """Refuse a loader whose rows do not come out as they are stored, each once."""
+    if not isinstance(X, DataLoader):
+        return
+    in_order = not X.drop_last
+    if not isinstance(X.dataset, IterableDataset):
+        in_order &= type(X.sampler) is SequentialSampler
+        in_order &= X.batch_sampler is None or type(X.batch_sampler) is BatchSampler
+        in_order &= not getattr(X.batch_sampler, "drop_last", False)
+        in_order &= type(getattr(X.batch_sampler, "sampler", X.sampler)) is SequentialSampler
+    if not in_order:
+        raise ValueError(
+            "transform returns features in the order of the rows, but the DataLoader shuffles, "
+            "samples or drops them. Use DataLoader(..., shuffle=False, drop_last=False)."
+        )
+
+
+def _say_what_is_no_number(name: str, X: Any, error: Exception) -> None:
+    """Say it in the terms of whoever calls, and with the cure."""
+    if "Sparse data was passed" in str(error):
+        raise TypeError(
+            f"Sparse data was passed, but {name} needs dense rows: X.toarray(), or in a pipeline "
+            "FunctionTransformer(lambda A: A.toarray()), ColumnTransformer(..., "
+            "sparse_threshold=0) or OneHotEncoder(sparse_output=False)."
+        ) from error
+    if "bytes/strings" in str(error) or "could not convert string" in str(error):
+        raise ValueError(
+            f"{name} needs real numbers (bool, integer or float). Got strings instead."
+        ) from error
+    if "setting an array element" in str(error):
+        samples = list(X)
+        try:
+            for sample in samples:
+                check_shape(np.shape(sample), np.shape(samples[0]))
+        except ValueError as of_shapes:  # also that of a sample that has none
+            if "All samples" in str(of_shapes):
+                raise of_shapes from error
+            return
+        raise TypeError(
+            f"{name} needs one array. Got an array of {len(samples)} objects instead, each of "
+            f"shape {np.shape(samples[0])}: pass np.stack(X)."
+        ) from error
+
+
+def _refuse_other_things(name: str, X: Any) -> None:
+    """Refuse what is nothing like an array, and sequences of what is no sample."""
+    is_frame = hasattr(type(X), "dtypes") and type(X).__name__ != "LazyFrame"
+    if is_frame or (type(X) is np.ndarray and X.dtype.kind in "biuf"):
+        return
+    refuse_masked(X)
+    got, cure = type(X).__name__, _cure(X)
+    if cure is None and _is_sequence(X):
+        try:
+            sample = X[0]
+        except Exception:  # empty, or not asked for by number; scikit-learn has a say in it
+            return
+        if isinstance(sample, np.ma.MaskedArray):
+            for part in X:
+                refuse_masked(part)
+        got, cure = f"{got} of {type(sample).__name__}", _cure_of_samples(X, sample)
+    if cure is not None:
+        raise TypeError(
+            f"{name} takes arrays, data frames, tensors, and torch Datasets or DataLoaders. Got "
+            f"{got} instead{cure and '; '}{cure}."
+        )
+
+
+def _is_sequence(X: Any) -> bool:
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and X.dtype.kind in "OUS"
+    return not hasattr(X, "shape") and hasattr(X, "__getitem__")
+
+
+def _cure(X: Any) -> str | None:
+    """Say what to do where X is nothing like an array; None where it is."""
+    if isinstance(X, str | bytes | os.PathLike):
+        return "load the file first, or let a torch Dataset do it"
+    if is_picture(X):
+        return _CURE_OF_PICTURES
+    if callable(getattr(X, "train_dataloader", None)):
+        return "pass its train_dataloader()"
+    if type(X).__name__ == "LazyFrame":
+        return "pass X.collect()"
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a sparse array may be one
+        return "pass one of its values, or a data frame of columns"
+    if isinstance(X, set | frozenset):
+        return "a set has no order"
+    if hasattr(X, "__next__"):
+        return "pass np.stack(list(X)), or an IterableDataset"
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        return "pass numpy.lib.recfunctions.structured_to_unstructured(X)"
+    is_array = any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__"))
+    is_array |= isinstance(X, memoryview)
+    return None if is_array and not isinstance(X, type) else ""
+
+
+def _cure_of_samples(X: Any, sample: Any) -> str | None:
+    """Say what to do with a sequence that begins with something that is no sample."""
+    if isinstance(sample, str | bytes | os.PathLike):
+        return "load the files first, or let a torch Dataset do it; texts need a TfidfVectorizer"
+    if is_picture(sample):
+        return _CURE_OF_PICTURES
+    if isinstance(sample, Mapping):
+        return "take one array from each, or make a data frame of them"
+    x = sample[0] if isinstance(sample, tuple) and sample else None
+    if isinstance(X, tuple) and (
+        isinstance(sample, torch.Tensor) or (isinstance(sample, np.ndarray) and sample.ndim > 1)
+    ):
+        return "pass one of them, or all in one by np.stack or torch.stack if they are samples"
+    if isinstance(sample, torch.Tensor) or isinstance(x, torch.Tensor | np.ndarray):
+        samples = "X" if x is None else "[x for x, *_ in X]"
+        return (
+            f"pass torch.stack({samples}), or a torch Dataset. If cross-validation made the list "
+            "of one, cross-validate an array (of samples, or of paths that an earlier step loads), "
+            "or fit on a torch.utils.data.Subset"
+        )
+    return None

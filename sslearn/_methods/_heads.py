@@ -1,0 +1,255 @@
+"""Projection and prediction heads: what stands on the encoder while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._modules import Features, build_module, probe
+from .._sklearn import Interval
+
+__all__ = [
+    "HEAD",
+    "WIDTH",
+    "ParallelHeads",
+    "apply_pointwise",
+    "make_adapter",
+    "make_head",
+    "make_predictors",
+    "mlp_head",
+]
+
+# Constraints of parameters that are a head, or the width of one of its layers.
+HEAD = [callable, None]
+WIDTH = [Interval(Integral, 1, None, closed="left")]
+
+
+def mlp_head(
+    width: int, widths: Sequence[int], *, norm_input: bool = False, norm_output: bool = False
+) -> nn.Sequential:
+    """Linear layers of `widths`, with batch norm and ReLU between them: (n, `width`) to (n, d).
+
+    A linear layer before a batch norm has no bias, since that takes any bias away.
+
+    Parameters
+    ----------
+    width : int
+        Features that come in.
+    widths : sequence of int
+        Output of each layer; the last is d.
+    norm_input, norm_output : bool
+        Put a batch norm, without a scale and shift of its own, before the first layer too, or
+        behind the last. Features that are never negative have most of their length in common;
+        where the loss looks at directions alone, it sees little else until that is taken away.
+    """
+    *hidden, out = (int(w) for w in widths)
+    layers: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)] if norm_input else []
+    for hidden_dim in hidden:
+        layers += [
+            nn.Linear(width, hidden_dim, bias=False),
+            nn.BatchNorm1d(hidden_dim),
+            nn.ReLU(inplace=True),
+        ]
+        width = hidden_dim
+    layers.append(nn.Linear(width, out, bias=not norm_output))
+    if norm_output:
+        layers.append(nn.BatchNorm1d(out, affine=False))
+    return nn.Sequential(*layers)
+
+
+def make_head(
+    given: nn.Module | Callable[[int], nn.Module] | None,
+    width: int,
+    widths: Sequence[int],
+    *,
+    name: str,
+    out: int | None = None,
+    **norms: bool,
+) -> Features:
+    """Return the caller's head (a copy, or made for `width`), or an :func:`mlp_head` for None.
+
+    Parameters
+    ----------
+    given : nn.Module, callable or None
+        The parameter `name` of the estimator.
+    width : int
+        Features that come in.
+    widths, **norms
+        Of the head that None stands for: see :func:`mlp_head`.
+    out : int or None
+        What the head must give; None: anything.
+
+    Returns
+    -------
+    Features
+        The head; ``.width`` is that of its output.
+
+    Raises
+    ------
+    ValueError
+        When the caller's head does not take rows of `width` features, or gives another width.
+    """
+    if given is None:
+        return Features(mlp_head(width, widths, **norms), int(widths[-1]))
+    made = build_module(given, width, name=name)
+    found = probe(made, (width,), name=name, trains=True)[0].numel()
+    if out is not None and found != out:
+        raise ValueError(
+            f"The '{name}' parameter must map rows of {width} features to rows of {out}. Got "
+            f"{found} features from {type(made).__name__}."
+        )
+    return Features(made, found)
+
+
+def make_adapter(
+    given: nn.Module | Callable[[int], nn.Module] | None,
+    encoder: Features,
+    sample_shape: tuple[int, ...],
+) -> Features:
+    """Return what stands between features and predictors: the caller's, or nothing for None.
+
+    Parameters
+    ----------
+    given : nn.Module, callable or None
+        The ``adapter`` parameter; a callable gets the width.
+    encoder : Features
+        Whose features it gets, flattened.
+    sample_shape : tuple of int
+        Of what the encoder gets.
+
+    Raises
+    ------
+    ValueError
+        Where it does not take the features; or where it is a module that takes what the encoder
+        gives before that is flattened as well, and makes something else of it: pooling, say.
+    """
+    own = nn.Identity() if given is None else given
+    adapter = make_head(own, encoder.width, (), name="adapter")
+    if not isinstance(given, nn.Module):
+        return adapter
+    shape = tuple(probe(encoder.module, sample_shape, name="encoder").shape[1:])
+    if len(shape) == 1:
+        return adapter
+    maps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    of_features = _adapted(adapter, maps.flatten(1))
+    try:
+        of_maps = _adapted(adapter, maps)
+    except Exception:  # it takes flattened features only
+        return adapter
+    if of_maps.shape != of_features.shape or not torch.allclose(
+        of_maps, of_features, equal_nan=True
+    ):
+        raise ValueError(
+            f"The 'adapter' parameter gets flattened features of shape (n, {encoder.width}), while "
+            f"the encoder gives (n, {', '.join(map(str, shape))}), of which "
+            f"{type(given).__name__} would make something else. Put nn.Unflatten(1, {shape}) "
+            "before it if it is for the latter, or nn.Flatten() if it is for flattened features."
+        )
+    return adapter
+
+
+@torch.no_grad()
+def _adapted(adapter: Features, x: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng([]):  # each call begins with the same draws
+        return adapter(x.clone())
+
+
+def make_predictors(
+    given: Sequence[nn.Module] | Callable[[int, int], nn.Module] | None,
+    n_layers: int,
+    width: int,
+    target_widths: Sequence[int],
+) -> list[Features]:
+    """Return a predictor for each target: the caller's, or `n_layers` linear ones for None.
+
+    Parameters
+    ----------
+    given : sequence of nn.Module, callable or None
+        The ``predictors`` parameter; a callable gets both widths.
+    n_layers : int
+        Of the predictors that None stands for.
+    width : int
+        Features that come in.
+    target_widths : sequence of int
+        What each predictor must give.
+    """
+    listed = isinstance(given, list | nn.ModuleList)
+    each: list[Any] = list(given) if listed else [given] * len(target_widths)  # type: ignore[arg-type]
+    if len(each) != len(target_widths):
+        raise ValueError(
+            "The 'predictors' parameter must hold one module for each of "
+            f"{len(target_widths)} targets. Got {len(each)}."
+        )
+    made = []
+    for one, out in zip(each, target_widths, strict=True):
+        if one is not None and not isinstance(one, nn.Module):
+            one = build_module(one, width, out, name="predictors")
+        widths = (*(width,) * (n_layers - 1), out)
+        made.append(make_head(one, width, widths, name="predictors", out=out))
+    return made
+
+
+class ParallelHeads(nn.Module):
+    """Several heads of the same features: (n, width) to what each gives, one beside another.
+
+    Parameters
+    ----------
+    heads : sequence of Features
+        As :func:`make_predictors` gives them.
+    join : bool
+        Make one linear map of linear heads, whose rows are theirs: many small products take most
+        of their time to start. Not for an optimizer that looks at a layer as a whole, as LARS
+        does: it would take them for one.
+    """
+
+    def __init__(self, heads: Sequence[Features], *, join: bool) -> None:
+        super().__init__()
+        #: Outputs of each.
+        self.widths = [head.width for head in heads]
+        joint = _one_map([_bare(head) for head in heads]) if join else None
+        self.heads = nn.ModuleList(heads if joint is None else [joint])
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        found = [head(h) for head in self.heads]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def _bare(head: Features) -> nn.Module:
+    module = head.module
+    return module[0] if type(module) is nn.Sequential and len(module) == 1 else module
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Tell whether calling a module does more than its forward; spectral norm, say, is a hook."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    return any(hooks) or any((module._backward_hooks, module._backward_pre_hooks))
+
+
+def _one_map(modules: Sequence[nn.Module]) -> nn.Linear | None:
+    """Return the rows of linear maps in one; None where not all are plain and free to move."""
+    maps = [m for m in modules if type(m) is nn.Linear and not _has_hooks(m)]
+    free = all(p.requires_grad for m in maps for p in m.parameters())
+    if len(maps) < len(modules) or not free or len({m.bias is None for m in maps}) > 1:
+        return None
+    first = maps[0]
+    joint = nn.Linear(
+        first.in_features, sum(m.out_features for m in maps), bias=first.bias is not None
+    )
+    with torch.no_grad():
+        joint.weight.copy_(torch.cat([m.weight for m in maps]))
+        if joint.bias is not None:
+            joint.bias.copy_(torch.cat([m.bias for m in maps]))
+    return joint
+
+
+def apply_pointwise(head: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+    """Apply a head of rows to the channels at every place: (n, c, ...) to (n, d, ...).
+
+    Places are laid side by side in memory, as the losses that compare them want them.
+    """
+    rows = maps.flatten(2).mT.reshape(-1, maps.shape[1])  # (n * places, c)
+    return head(rows).unflatten(0, (len(maps), -1)).mT.unflatten(2, maps.shape[2:])

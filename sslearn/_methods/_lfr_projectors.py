@@ -1,0 +1,178 @@
+"""Random networks, whose outputs LFR learns to foretell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._modules import Features, build_features, build_module
+from ..encoders import PiecewiseLinear
+from ..encoders._layout import ChannelsLast
+
+__all__ = ["RandomProjector", "calibrate", "make_projectors"]
+
+# Lengths of random kernels, and the filters that share one length and dilation.
+_KERNELS = (5, 7, 9)
+_FILTERS, _GROUPS = 16, 4
+# Cells along each axis over which the answers of filters are averaged: what a window of a series
+# holds does not hang on where it is cut, what an image shows does.
+_CELLS = {1: 1, 2: 4, 3: 2}
+_CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+# Variance below which what a hidden feature tells is not scaled up any further.
+_RARE = 1e-3
+
+
+class RandomProjector(nn.Module):
+    """A random network for samples of a shape: (n, *sample_shape) to (n, `width`).
+
+    A random linear map of random features: for tables a layer of 256 with ReLU, of the columns or
+    of their piecewise linear encoding; for series, images
+    and volumes the part of positions at which each of 64 random filters, of random length and
+    dilation, answers above a random threshold (ROCKET, arXiv 1910.13051). Features and outputs are
+    standardised, see :func:`calibrate`: as they come, most of what a network says is the same for
+    all rows, and hides how rows differ from the loss and from the choice alike.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of a row.
+    width : int
+        Features that come out.
+    encoding : PiecewiseLinear or None
+        Of the columns of a table.
+    """
+
+    def __init__(
+        self, sample_shape: tuple[int, ...], width: int, encoding: PiecewiseLinear | None = None
+    ) -> None:
+        super().__init__()
+        if len(sample_shape) == 1:
+            hidden = 256
+            n_inputs = sample_shape[0] if encoding is None else encoding.width
+            layers = [nn.Linear(n_inputs, hidden), nn.ReLU()]
+            self.body: nn.Module = nn.Sequential(*([] if encoding is None else [encoding]), *layers)
+        else:
+            self.body = _RandomFilters(sample_shape)
+            hidden = self.body.width
+        self.centre = nn.BatchNorm1d(hidden, eps=_RARE, affine=False, momentum=None)
+        self.mix = nn.Linear(hidden, width)
+        self.scale = nn.BatchNorm1d(width, affine=False, momentum=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale(self.mix(self.centre(self.body(x))))
+
+
+class _RandomFilters(ChannelsLast):
+    """How often random filters answer: (n, channels, ...) to (n, `width`)."""
+
+    def __init__(self, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, *sizes = sample_shape
+        n_dims, shortest = len(sizes), min(sizes)
+        kernels = [k for k in _KERNELS if k <= shortest] or [max(1, shortest - 1 + shortest % 2)]
+        self.filters = nn.ModuleList(
+            self._filters(channels, kernels, shortest, n_dims) for _ in range(_GROUPS)
+        )
+        cells = min(_CELLS[n_dims], shortest)
+        self.pool = _POOLS[n_dims](cells)
+        self.width = _GROUPS * _FILTERS * cells**n_dims
+
+    @staticmethod
+    @torch.no_grad()
+    def _filters(channels: int, kernels: list[int], shortest: int, n_dims: int) -> nn.Module:
+        kernel = kernels[int(torch.randint(len(kernels), ()))]
+        most = math.log2(max((shortest - 1) / max(kernel - 1, 1), 1.0))
+        dilation = int(2 ** (torch.rand(()).item() * most))
+        conv = _CONVS[n_dims](
+            channels, _FILTERS, kernel, dilation=dilation, padding=kernel // 2 * dilation
+        )
+        axes = tuple(range(2, 2 + n_dims))
+        weight = torch.randn(conv.weight.shape)
+        if kernel > 1:
+            weight -= weight.mean(axes, keepdim=True)
+        # Few channels each: filters that see all of them see nearly the same.
+        n_seen = torch.randint(1, 1 + min(channels, 3), (_FILTERS, 1))
+        seen = torch.rand(_FILTERS, channels).argsort(1).argsort(1) < n_seen
+        weight *= seen.view(_FILTERS, channels, *(1,) * n_dims)
+        weight /= weight.flatten(1).norm(dim=1).clamp_min(1e-6).view(-1, *(1,) * (n_dims + 1))
+        conv.weight.copy_(weight)
+        nn.init.uniform_(conv.bias, -1, 1)  # type: ignore[arg-type]
+        return conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = [self.pool((conv(x) > 0).to(x.dtype)).flatten(1) for conv in self.filters]
+        return torch.cat(found, dim=1)
+
+
+@torch.no_grad()
+def calibrate(projector: nn.Module, sample: torch.Tensor) -> None:
+    """Let a random projector standardise as the rows of a sample need; others stay as they are.
+
+    Parameters
+    ----------
+    projector : nn.Module
+        In eval mode, before and after.
+    sample : Tensor of shape (n, ...)
+        Standardised rows.
+    """
+    for module in projector.modules():
+        if isinstance(module, RandomProjector) and len(sample) > 1:
+            module.centre.train()
+            module.scale.train()
+            module(sample)
+            module.eval()
+
+
+def make_projectors(
+    given: Sequence[nn.Module] | Callable[[tuple[int, ...]], nn.Module] | None,
+    n_candidates: int,
+    width: int,
+    shape: tuple[int, ...],
+    rows: Callable[[], torch.Tensor],
+) -> list[Features]:
+    """Return the projectors to choose from: the caller's, or random networks for None.
+
+    Parameters
+    ----------
+    given : sequence of nn.Module, callable or None
+        The ``projectors`` parameter; a callable gets the shape, `n_candidates` times.
+    n_candidates : int
+        How many, unless they are listed.
+    width : int
+        Of what random networks give.
+    shape : tuple of int
+        Of a row.
+    rows : callable
+        Returns some training rows, standardised.
+    """
+    if given is None:
+        # Two kinds of random networks for tables: which one's outputs are worth more to foretell
+        # differs from table to table.
+        encoding = PiecewiseLinear.from_rows(rows()) if len(shape) == 1 else None
+        made: list[nn.Module] = [
+            RandomProjector(shape, width, encoding if i % 2 else None) for i in range(n_candidates)
+        ]
+    else:
+        listed = isinstance(given, list | nn.ModuleList)
+        each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]
+        made = [build_module(one, shape, name="projectors") for one in each]
+    return [_of_rows(module, shape) for module in made]
+
+
+def _of_rows(module: nn.Module, shape: tuple[int, ...]) -> Features:
+    """Let a projector have rows, or flat rows where it takes no others."""
+    try:
+        return build_features(module, shape, name="projectors")
+    except ValueError:
+        if len(shape) == 1:
+            raise
+        try:
+            return build_features(nn.Sequential(nn.Flatten(), module), shape, name="projectors")
+        except ValueError:
+            pass
+        raise

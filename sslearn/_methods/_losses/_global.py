@@ -1,0 +1,279 @@
+"""Losses of projections, a row for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ._blocks import by_blocks
+from ._precision import averaged_over_targets, in_full_precision
+
+__all__ = [
+    "barlow_twins",
+    "batchwise_barlow",
+    "info_nce",
+    "negative_cosine",
+    "nt_xent",
+    "resolve_loss",
+    "vicreg",
+]
+
+# Variance below which a projection counts as constant in a batch.
+_CONSTANT = 1e-8
+# Rows of a matrix of products up to which it takes no longer to make than what replaces it.
+_SMALL = 128
+
+
+def resolve_loss(
+    given: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    known: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss that a ``loss`` parameter names, or the caller's own, checked."""
+    if isinstance(given, str):
+        return known[given]
+
+    def checked(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        loss = given(a, b)
+        has_gradient = getattr(loss, "requires_grad", False) or not torch.is_grad_enabled()
+        if not (isinstance(loss, torch.Tensor) and loss.ndim == 0 and has_gradient):
+            kind = type(loss).__name__
+            if isinstance(loss, torch.Tensor):
+                kind = f"shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+            raise ValueError(
+                "The 'loss' parameter is a callable and must return a scalar tensor that has a "
+                f"gradient. Got {kind} instead."
+            )
+        return loss
+
+    return checked
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0. Got {temperature!r} instead.")
+
+
+@in_full_precision
+def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> torch.Tensor:
+    """Normalised temperature-scaled cross entropy of SimCLR (arXiv 2002.05709, equation 1).
+
+    Row i of `z1` and row i of `z2` are each other's positive; the other 2 n - 2 rows are the
+    negatives. Computed as a matrix product and a log-softmax, never in exp space: with T = 0.01,
+    exp(1 / T) overflows float32.
+
+    Parameters
+    ----------
+    z1, z2 : Tensor of shape (n, d)
+        Projections of the two views; normalised here.
+    temperature : float
+        T of the paper, above 0.
+
+    Returns
+    -------
+    Tensor
+        Scalar, the mean over the 2 n rows.
+    """
+    _check_temperature(temperature)
+    n = len(z1)
+    z = F.normalize(torch.cat((z1, z2)), dim=1)  # (2n, d)
+    z = z * temperature**-0.5  # cheaper on (2n, d) than dividing (2n, 2n)
+    positive = torch.arange(2 * n, device=z.device).roll(n)  # i <-> i + n
+
+    def part(rows: slice, some: torch.Tensor, every: torch.Tensor) -> torch.Tensor:
+        similarity = some @ every.T  # (rows, 2n)
+        # Detached, for the gradient at -inf is 0 as it is.
+        similarity.detach().diagonal(rows.start).fill_(float("-inf"))
+        return F.cross_entropy(similarity, positive[rows], reduction="sum") / len(positive)
+
+    return by_blocks(part, (z,), (z,), 2 * n)
+
+
+@in_full_precision
+def info_nce(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    negatives: torch.Tensor,
+    temperature: float = 0.2,
+    excluded: Callable[[slice], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Contrast each query's own key with a pool of others (MoCo, arXiv 1911.05722, equation 1).
+
+    Parameters
+    ----------
+    queries, keys : Tensor of shape (n, d)
+        Row i of `keys` is the positive of row i of `queries`; normalised here.
+    negatives : Tensor of shape (m, d)
+        Keys of other rows, of unit length already.
+    temperature : float
+        tau of the paper, above 0.
+    excluded : callable, optional
+        Gets a slice of the n queries and returns a bool tensor of shape (length, m): True where a
+        negative is of the query's own row and must not count.
+
+    Returns
+    -------
+    Tensor
+        Scalar, the mean over the queries.
+    """
+    _check_temperature(temperature)
+    queries = F.normalize(queries, dim=1) / temperature
+    positive = (queries * F.normalize(keys, dim=1)).sum(1, keepdim=True)  # (n, 1)
+    n = len(queries)
+
+    def part(
+        rows: slice, queries: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
+        others = queries @ negatives.T  # (rows, m)
+        if excluded is not None:
+            others.detach().masked_fill_(excluded(rows), float("-inf"))
+        logits = torch.cat((positive, others), dim=1)
+        labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return F.cross_entropy(logits, labels, reduction="sum") / n
+
+    negatives = negatives.to(queries.dtype)
+    return by_blocks(part, (queries, positive), (negatives,), len(negatives))
+
+
+@averaged_over_targets
+def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Minus the cosine of each prediction and its target (SimSiam, arXiv 2011.10566, equation 1).
+
+    BYOL's squared distance of unit vectors (arXiv 2006.07733, equation 2) is 2 + 2 times this.
+
+    Parameters
+    ----------
+    p, z : Tensor of shape (n, d) or (k, n, d)
+        Predictions and targets. Stopping the gradient of the targets is the caller's affair.
+
+    Returns
+    -------
+    Tensor
+        Scalar, the mean over the rows: -1 where they agree, 0 where orthogonal, 1 where opposite.
+    """
+    return -(F.normalize(p, dim=-1) * F.normalize(z, dim=-1)).sum(-1).mean()
+
+
+@in_full_precision
+def barlow_twins(
+    z1: torch.Tensor, z2: torch.Tensor, off_diagonal_weight: float = 0.005
+) -> torch.Tensor:
+    """Redundancy reduction (arXiv 2103.03230, equation 1).
+
+    C is the cross-correlation of the two views' projections, each standardised over the batch by
+    itself, so that the loss does not see their scales; the loss draws C to the identity.
+
+    Parameters
+    ----------
+    z1, z2 : Tensor of shape (n, d)
+        Projections of the two views. A dimension that is constant in the batch correlates with
+        none.
+    off_diagonal_weight : float
+        lambda of the paper.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over the d x d entries of C.
+    """
+    a, b = (_standardised(z) for z in (z1, z2))
+    return _from_identity(a.T / len(a), b.T, off_diagonal_weight)  # C is (d, d)
+
+
+def _standardised(z: torch.Tensor) -> torch.Tensor:
+    z = z - z.mean(0)
+    # Clamped, not added to: the result is then exactly the same for z and for 10 z.
+    return z * z.square().mean(0).clamp_min(_CONSTANT).rsqrt()
+
+
+@averaged_over_targets
+def batchwise_barlow(
+    p: torch.Tensor, z: torch.Tensor, off_diagonal_weight: float = 0.01
+) -> torch.Tensor:
+    """Barlow Twins' loss over the rows of a batch (LFR, arXiv 2310.07756).
+
+    C holds the cosine of every prediction with every target; the loss draws it to the identity:
+    each prediction points where its own target does, and away from those of other rows.
+
+    Parameters
+    ----------
+    p, z : Tensor of shape (n, d) or (k, n, d)
+        Predictions and targets, of k targets at once; a row of zeros has a cosine of 0 with all.
+    off_diagonal_weight : float
+        lambda of the paper.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over the n x n entries of C, the mean over the targets.
+    """
+    a, b = (F.normalize(x, dim=-1) for x in (p, z))
+    return _from_identity(a, b, off_diagonal_weight)  # C is (..., n, n)
+
+
+def _from_identity(a: torch.Tensor, b: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
+    """Squared distance of C = a @ b.mT from the identity, weighted off the diagonal.
+
+    Of several matrices (..., n, n), the mean.
+    """
+    off_diagonal, diagonal = _off_diagonal(a, b)
+    total = (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
+    return total / a[..., 0, 0].numel()
+
+
+def _off_diagonal(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of squares off the diagonal of C = a @ b.mT, and the diagonal.
+
+    Where C, of (..., n, n), is much larger than `a` and `b`, of (..., n, d), it is not made: its
+    sum of squares is the trace of C.mT @ C, and so of a.mT @ a @ b.mT @ b.
+    """
+    n, d = a.shape[-2:]
+    if n <= max(_SMALL, d if b is a else 2 * d):
+        c = a @ b.mT
+        diagonal = c.diagonal(dim1=-2, dim2=-1)
+        squares = c.square().sum()
+    else:
+        diagonal = (a * b).sum(-1)
+        products = a.mT @ a  # (..., d, d)
+        squares = (products * (products if b is a else b.mT @ b)).sum()
+    return squares - diagonal.square().sum(), diagonal
+
+
+@in_full_precision
+def vicreg(
+    z1: torch.Tensor,
+    z2: torch.Tensor,
+    invariance_weight: float = 25.0,
+    variance_weight: float = 25.0,
+    covariance_weight: float = 1.0,
+) -> torch.Tensor:
+    """Variance, invariance, covariance (arXiv 2105.04906, equation 6).
+
+    As in the authors' code, which the published weights belong to: the squared distance is a
+    mean over the dimensions too, and the variance term the mean of both views.
+
+    Parameters
+    ----------
+    z1, z2 : Tensor of shape (n, d)
+        Projections (expander outputs) of the two views; n of one has no variance to speak of.
+    invariance_weight, variance_weight, covariance_weight : float
+        lambda, mu and nu of the paper.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    invariance = F.mse_loss(z1, z2)
+    variance = covariance = z1.new_zeros(())
+    n, d = z1.shape
+    for z in (z1, z2):
+        z = z - z.mean(0)
+        spread = (z.square().sum(0) / max(n - 1, 1) + 1e-4).sqrt()
+        variance = variance + F.relu(1 - spread).mean() / 2
+        columns = z.T * max(n - 1, 1) ** -0.5  # whose products are the covariances, (d, d)
+        covariance = covariance + _off_diagonal(columns, columns)[0] / d
+    return (
+        invariance_weight * invariance + variance_weight * variance + covariance_weight * covariance
+    )

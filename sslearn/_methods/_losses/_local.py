@@ -1,0 +1,228 @@
+"""Losses that tell places apart: of patches (CPC) and of feature maps (AMDIM)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ._blocks import by_blocks, refuse_second_gradient
+from ._precision import promote
+
+__all__ = ["feature_map_nce", "offset_labels", "offset_nce"]
+
+
+def offset_labels(
+    grid: Sequence[int], offset: int, device: torch.device | None = None
+) -> torch.Tensor:
+    """Return which position lies `offset` steps ahead of each that has such a one.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        (b, h, ...): rows of the batch and the sizes of their grids.
+    offset : int
+        Steps along the first axis of a grid.
+    device : torch.device, optional
+        Of the result.
+
+    Returns
+    -------
+    Tensor of shape (b * (h - offset) * ...,), int
+        Numbers of positions in the order (b, h, ...).
+    """
+    numbers = torch.arange(math.prod(grid), device=device).view(*grid)
+    return numbers[:, offset:].flatten()
+
+
+def offset_nce(
+    predictions: torch.Tensor,
+    targets: torch.Tensor,
+    offset: int,
+    scale: float = 0.1,
+    *,
+    own_row: bool = True,
+) -> torch.Tensor:
+    """Find what stands `offset` steps ahead among all positions of the batch (CPC, 1807.03748).
+
+    Parameters
+    ----------
+    predictions : Tensor of shape (b, d, h - offset, ...)
+        Of the target `offset` steps further along the first axis of the grid, from each position
+        that has such a one.
+    targets : Tensor of shape (b, d, h, ...)
+        At every position of the grids of b rows.
+    offset : int
+        Steps along the first axis of the grid.
+    scale : float
+        Factor on the products of predictions and targets.
+    own_row : bool
+        Count the other positions of the same row of the batch among the negatives too. Where a
+        row looks the same all along, they are none.
+
+    Returns
+    -------
+    Tensor
+        Scalar, the mean over the predictions.
+    """
+    b, d, h, *others = targets.shape
+    if predictions.shape != (b, d, h - offset, *others):
+        raise ValueError(
+            f"offset_nce needs predictions of shape (b, d, h - {offset}, ...) for targets of shape "
+            f"(b, d, h, ...). Got {tuple(predictions.shape)} and {tuple(targets.shape)} instead."
+        )
+    labels = offset_labels((b, h, *others), offset, targets.device)
+    rows = torch.arange(b, device=labels.device)
+    askers, owners = (rows.repeat_interleave(t[0, 0].numel()) for t in (predictions, targets))
+
+    def part(block: slice, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        logits, right = found @ wanted.T, labels[block]  # (positions of the block, positions)
+        if not own_row:
+            excluded = askers[block, None] == owners
+            excluded.scatter_(1, right[:, None], False)
+            logits.detach().masked_fill_(excluded, float("-inf"))  # where the gradient is 0
+        return F.cross_entropy(logits, right, reduction="sum") / len(labels)
+
+    with torch.autocast(targets.device.type, enabled=False):
+        found, wanted = (_by_position(t) for t in promote(predictions, targets))
+        return by_blocks(part, (found * scale,), (wanted,), len(wanted))
+
+
+def _by_position(maps: torch.Tensor) -> torch.Tensor:
+    """Turn maps (b, d, ...) into a row for each position: (b * positions, d)."""
+    return maps.flatten(2).mT.reshape(-1, maps.shape[1])
+
+
+def feature_map_nce(
+    anchors: Sequence[torch.Tensor],
+    positives: Sequence[torch.Tensor],
+    comparisons: Sequence[tuple[int, int]],
+    *,
+    clip: float = 20.0,
+    regularization: float = 0.05,
+    bidirectional: bool = True,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Contrast feature maps of two views, across scales (AMDIM, arXiv 1906.00910).
+
+    For each row a position of a map of one view is drawn; it is to be closer to every position of
+    a map of the row's other view than to all positions of other rows' maps.
+
+    Parameters
+    ----------
+    anchors, positives : sequence of Tensors of shape (b, d, ...)
+        The maps of each view, embedded; their sizes may differ.
+    comparisons : sequence of (int, int)
+        Map of the anchor, map of the positive; -1 for one drawn at random.
+    clip : float
+        c of ``c * tanh(score / c)``, which keeps scores from growing.
+    regularization : float
+        Weight of the mean squared score before the clip.
+    bidirectional : bool
+        Take each view for the anchor, and the mean.
+    generator : torch.Generator, optional
+        Of the positions and random maps.
+
+    Returns
+    -------
+    Tensor of shape (n_comparisons,)
+        Losses, each with its regularizer.
+    """
+    directions = [(anchors, positives), (positives, anchors)][: 2 if bidirectional else 1]
+    n_maps = len(anchors)
+    losses = []
+    with torch.autocast(anchors[0].device.type, enabled=False):
+        for comparison in comparisons:
+            # A random map waits for the device: which one decides the shapes of what follows.
+            source, target = (
+                int(_draw(n_maps, 1, anchors[0].device, generator)) if i < 0 else i
+                for i in comparison
+            )
+            found = [
+                _one_against_all(a[source], p[target], clip, regularization, generator)
+                for a, p in directions
+            ]
+            losses.append(torch.stack(found).mean())
+    return torch.stack(losses)
+
+
+def _draw(
+    high: int, n: int, device: torch.device, generator: torch.Generator | None
+) -> torch.Tensor:
+    return torch.randint(0, high, (n,), device=device, generator=generator)
+
+
+def _one_against_all(
+    anchor: torch.Tensor,
+    positive: torch.Tensor,
+    clip: float,
+    regularization: float,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Contrast one position of each row's `anchor` with all positions of `positive`."""
+    anchor, positive = promote(anchor, positive)
+    b, d = anchor.shape[:2]
+    if b < 2:  # nothing to tell a row from
+        return anchor.sum() * 0.0
+    flat = anchor.flatten(2)
+    place = _draw(flat.shape[2], b, flat.device, generator)
+    rows = torch.arange(b, device=flat.device)
+    source = flat[rows, :, place] / (math.sqrt(d) * clip)  # (b, d)
+    targets = _by_position(positive)
+
+    def part(block: slice, some: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return _Contrast.apply(some, targets, rows[block], b, clip, regularization)
+
+    return by_blocks(part, (source,), (targets,), len(targets))
+
+
+class _Contrast(torch.autograd.Function):
+    """Softplus of what others have over each own position, and the regularizer.
+
+    Of some of b rows, (n, d), and all targets, (b * positions, d); what these rows add to the mean
+    over all. Written with its gradient, since the scores (n, b * positions) are many: autograd
+    would keep a copy of them for each operation, and this keeps one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        source: torch.Tensor,
+        targets: torch.Tensor,
+        rows: torch.Tensor,
+        b: int,
+        clip: float,
+        regularization: float,
+    ):
+        scores = source @ targets.T  # (n, b * positions), in units of the clip
+        weight = regularization * clip**2 / (b * len(targets))  # of a squared score
+        square = torch.linalg.vector_norm(scores).square() * weight
+        clipped = torch.tanh(scores)
+        n = len(source)
+        blocks = clipped.view(n, b, -1)
+        here = torch.arange(n, device=scores.device)
+        own = blocks[here, rows]  # (n, positions)
+        blocks[here, rows] = -math.inf
+        largest = clipped.amax(1, keepdim=True)
+        weights = (clipped - largest).mul_(clip).exp_()  # 0 for the row's own
+        total = weights.sum(1, keepdim=True)
+        margin = clip * (largest - own) + total.log()
+        loss = F.softplus(margin).sum() / len(targets)
+        # What each score moves the loss by: `weights`, from here on.
+        pull = torch.sigmoid(margin) * (clip / len(targets))  # (n, positions)
+        weights *= pull.sum(1, keepdim=True) / total
+        weights.view(n, b, -1)[here, rows] = -pull
+        blocks[here, rows] = own
+        weights.addcmul_(weights * clipped, clipped, value=-1)  # times 1 - tanh^2
+        weights.add_(scores, alpha=2 * weight)
+        ctx.save_for_backward(source, targets, weights)
+        return loss + square
+
+    @staticmethod
+    def backward(ctx, of_loss: torch.Tensor):
+        refuse_second_gradient()
+        source, targets, weights = ctx.saved_tensors
+        of_source = weights @ targets * of_loss
+        return of_source, weights.T @ (source * of_loss), None, None, None, None

@@ -1,0 +1,477 @@
+"""LFR: learning features from the outputs of random networks."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._base import BaseSSL
+from .._modules import Features
+from .._objective import Batch, Objective
+from .._sklearn import Interval, StrOptions
+from ._heads import HEAD, WIDTH, ParallelHeads, make_adapter, make_predictors
+from ._lfr_projectors import calibrate, make_projectors
+from ._lfr_row_cache import RowCache
+from ._lfr_selection import most_diverse
+from ._losses import batchwise_barlow, negative_cosine, resolve_loss
+
+__all__ = ["LFR"]
+
+# Calls between `fit` and `prepare`, for a warning in the name of whoever called `fit`.
+_TO_THE_CALLER = 6
+
+
+class _LFRObjective(Objective):
+    n_views = 0
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        adapter: Features,
+        candidates: list[Features],
+        make_predictors: Callable[[list[int]], ParallelHeads],
+        compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        at_once: bool,
+        phases: tuple[str, ...],
+        n_targets: int | None,
+        selection_batch_size: int,
+        max_encoder_steps: int | None,
+    ) -> None:
+        super().__init__(encoder)
+        self.adapter = adapter
+        self.projectors = nn.ModuleList(candidates).requires_grad_(False)
+        self.make_predictors = make_predictors
+        self.compare = compare
+        self.at_once = at_once  # whether `compare` takes several targets of one width
+        self.phases = phases
+        self.n_targets = n_targets
+        self.selection_batch_size = selection_batch_size
+        self.max_encoder_steps = max_encoder_steps
+        self.chosen = np.arange(len(candidates))
+        self.kernel: np.ndarray | None = None
+        self.frozen_encoder = False  # the encoder, in phases of the predictors
+        self._features: RowCache | None = None
+
+    @torch.no_grad()
+    def prepare(self, data, generator: torch.Generator) -> None:
+        """Choose the targets, compute them once, and make their predictors."""
+        self.projectors.eval()
+        sample = data.sample(self.selection_batch_size, generator)
+        for projector in self.projectors:
+            calibrate(projector, sample)
+        outputs = [projector(sample) for projector in self.projectors]
+        for i, output in enumerate(outputs):
+            if not output.isfinite().all():
+                raise ValueError(
+                    f"The 'projectors' parameter must give finite outputs. Candidate {i}, a "
+                    f"{type(self.projectors[i].module).__name__}, gives NaN or infinity on some of "
+                    f"{len(sample)} training rows."
+                )
+        if self.n_targets is not None:
+            self.chosen, self.kernel, n_different = most_diverse(outputs, self.n_targets)
+            if n_different < self.n_targets:
+                warnings.warn(
+                    f"Only {n_different} of the {self.n_targets} targets of LFR (n_targets) differ "
+                    f"on the {len(sample)} training rows on which the candidates are compared "
+                    "(selection_batch_size); the rest are filled up with candidates that add "
+                    "nothing new. Pass projectors that differ more, raise selection_batch_size or "
+                    "lower n_targets.",
+                    stacklevel=_TO_THE_CALLER,
+                )
+            candidates = list(self.projectors)
+            self.projectors = nn.ModuleList([candidates[i] for i in self.chosen])
+        widths = [outputs[i].shape[1] for i in self.chosen]
+        self.at_once &= len(set(widths)) == 1
+        self.predictors = self.make_predictors(widths).to(sample.device)
+        # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
+        again = [projector(sample) for projector in self.projectors]
+        same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
+        self.targets = RowCache(data, self._project, sum(widths), deterministic=same)
+
+    def _project(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([projector(x) for projector in self.projectors], dim=1)
+
+    def _encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.adapter(self.encoder(x))
+
+    def start_phase(self, phase: str, data) -> Iterable[nn.Parameter] | None:
+        self.train()
+        self.frozen_encoder = phase == "predictors"
+        if not self.frozen_encoder:
+            self._features = None
+            return (
+                None
+                if phase == "joint"
+                else [*self.encoder.parameters(), *self.adapter.parameters()]
+            )
+        self.encoder.eval()
+        self.adapter.eval()
+        if self._features is None:
+            self._features = RowCache(data, self._encode, self.adapter.width)
+        return self.predictors.parameters()
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        targets = self.targets(batch, trained_on=self.training)
+        if self.frozen_encoder and self._features is not None:
+            h = self._features(batch, trained_on=self.training)
+        else:
+            h = self._encode(batch.x)
+        predictions, widths = self.predictors(h), self.predictors.widths
+        if self.at_once:
+            beside = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
+            return self.compare(*(x.transpose(0, 1) for x in beside))  # of (k, n, d)
+        pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
+        return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
+
+    def train(self, mode: bool = True) -> _LFRObjective:
+        """Set the mode; projectors never change, so neither do they leave eval mode."""
+        super().train(mode)
+        self.projectors.eval()
+        return self
+
+    def max_steps(self, steps_per_phase: int) -> int | None:
+        """Return where training ends: with the last of ``max_encoder_steps``."""
+        if self.max_encoder_steps is None:
+            return None
+        epochs, rest = divmod(self.max_encoder_steps - 1, steps_per_phase)
+        return epochs * steps_per_phase * len(self.phases) + rest + 1
+
+
+class LFR(BaseSSL):
+    """Learning from randomness.
+
+    Random networks that are never trained, the projectors, look at every row; the encoder learns
+    features from which one predictor for each projector foretells its output. There are no views,
+    hence nothing has to be known of what may be changed in a row. From many random projectors the
+    few that differ most are chosen by a determinantal point process. ``transform`` returns the
+    encoder's features.
+
+    Change first: ``max_epochs``, ``n_targets`` and ``projectors``; ``alternate=False,
+    predictor_epochs=0`` trains encoder and predictors together, in about two thirds
+    of the time.
+
+    Parameters
+    ----------
+    encoder : nn.Module or callable, default=None
+        Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
+        copied and training starts from its weights; layers that are wholly frozen stay frozen.
+        A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
+        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
+    n_targets : int, default=6
+        Projectors that are foretold, chosen from the candidates. None: all, without a choice. Of a
+        shorter list of ``projectors``, all.
+    n_candidates : int, default=60
+        Random projectors to choose from. A list of ``projectors`` has its own number.
+    projectors : callable or list of nn.Module, default=None
+        A callable gets the shape of a row and returns a module; it is called ``n_candidates``
+        times under the seed. Modules are copied, frozen and kept in eval mode; they take rows, or
+        rows made flat, and what they return is made flat. None: random networks for the kind of
+        input, standardised on the rows that the choice looks at: for tables a layer of ReLUs, of
+        the columns or of their piecewise linear encoding in turn, and otherwise random filters, of
+        which it is counted how often they answer (ROCKET's features, arXiv 1910.13051).
+    projection_dim : int, default=64
+        Width of the outputs of the projectors that None stands for.
+    predictors : callable or list of nn.Module, default=None
+        One for each target, from the features to the output of its projector. A callable gets both
+        widths and returns a module. None: see ``predictor_layers``.
+    predictor_layers : int, default=1
+        Linear layers of a predictor, as wide as the features, with batch norm and ReLU between.
+    predictor_epochs : int, default=1
+        Passes over the rows that train the predictors alone, after each pass for the encoder. The
+        encoder rests then, in eval mode.
+    alternate : bool, default=True
+        Let the predictors rest while the encoder learns, as in the paper. False: both learn in the
+        encoder's passes.
+    off_diagonal_weight : float, default=0.01
+        lambda of the loss: the weight of the cosines between different rows.
+    loss : {"barlow", "cosine"} or callable, default="barlow"
+        "barlow" is the paper's batch-wise Barlow Twins loss, "cosine" minus the cosine of
+        prediction and target. A callable takes (predictions, targets), each (n, d), and returns a
+        scalar. Averaged over the targets.
+    selection_batch_size : int, default=128
+        Training rows on which candidates are compared; all, if there are fewer.
+    max_encoder_steps : int, default=None
+        End training after so many steps of the encoder, if the epochs do not end it earlier.
+    adapter : nn.Module or callable, default=None
+        Stands between the features and the predictors, learns and rests with the encoder, and is
+        gone after ``fit``. It gets flattened features (n, width), whatever the encoder gives:
+        begin it with ``nn.Unflatten`` where it is for maps. A callable gets the width of the
+        features and returns a module.
+    embedding_dim : int, default=None
+        Width of the default encoder's features (None: 1024 for tables, statistics of all its
+        stages otherwise).
+    standardize : bool, default=True
+        Standardise each feature of a table, each channel otherwise, with the statistics of the
+        training rows. Features of zeros and ones are only centred, those that are constant in
+        training become 0, and values far outside what nearly all rows have are clipped, in
+        ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their numbers
+        fill a byte, whatever the dtype, otherwise by the range of each channel (of a photograph's
+        three, by one for all). With False, rows are only cast to float32, and images and volumes
+        that fill a byte divided by 255.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
+        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
+        for batch statistics.
+    batch_size : int or "auto", default="auto"
+        Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
+        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
+    learning_rate : float or "auto", default=3e-3
+        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
+        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
+        0.3 * batch_size / 256 for "lars".
+    weight_decay : float, default=1e-4
+        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
+        added to the gradient otherwise.
+    optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default=None
+        A callable takes parameter groups, which hold learning rate and decay, and returns a
+        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
+        None: Adam with the paper's betas (0.9, 0.99).
+    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
+        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
+        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
+    warmup_fraction : float, default=0.05
+        Part of all steps over which the learning rate rises linearly; not for a callable.
+    validation_fraction : float, default=None
+        Part of the rows that is held out; their loss is kept in
+        ``validation_loss_curve_``. None: train on all rows.
+    n_iter_no_change : int, default=None
+        Stop after so many epochs without a better validation loss, and restore the best
+        weights. Needs ``validation_fraction``.
+    device : str, default="auto"
+        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
+        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
+    trainer_params : dict, default=None
+        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
+        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
+        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
+        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
+        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
+        fit anew and can be read after it; a learning rate that a callback sets is left alone.
+        Costs about half a millisecond a step.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, order and views. An int gives the same features each time on the CPU, with
+        the same number of threads.
+    verbose : int, default=0
+        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
+        in place of the lines per epoch.
+
+    Attributes
+    ----------
+    encoder_ : nn.Module
+        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
+        features out.
+    loss_curve_ : list of float
+        Mean loss of each epoch.
+    validation_loss_curve_ : list of float
+        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
+    embedding_rank_curve_ : list of (int, float, float)
+        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
+        sample of rows: before training, now and then, and after the last epoch.
+    n_iter_ : int
+        Epochs run.
+    n_steps_ : int
+        Optimizer steps made.
+    batch_size_ : int
+        Rows in a batch.
+    learning_rate_ : float
+        Highest learning rate of the schedule.
+    device_ : str
+        Where it was trained.
+    precision_ : str
+        "float32", "bfloat16" or "float16": that of training.
+    input_shape_ : tuple of int
+        Shape of one row.
+    n_features_in_ : int
+        ``input_shape_[0]``: features of a table, channels otherwise.
+    feature_names_in_ : ndarray of str
+        Names of the columns; only when X is a DataFrame whose column names are all strings.
+    target_indices_ : ndarray of shape (n_targets,), int
+        Which candidates were chosen, in the order of choice.
+    target_kernel_ : ndarray of shape (n_targets, n_targets)
+        How alike the chosen ones are, 1 on the diagonal; only where there was a choice.
+
+    See Also
+    --------
+    SimCLR : Learns from views.
+    sslearn.encoders : The default encoders.
+    sslearn.metrics.effective_rank : What ``score`` returns.
+
+    Notes
+    -----
+    ``max_epochs`` counts the passes for the encoder; with ``predictor_epochs`` each costs more.
+    Targets are computed once for all rows, and features once for all passes of the predictors, and
+    looked up from then on, where rows have numbers (not those of a stream) and the values take at
+    most 1 GiB; targets only where a projector gives the same rows the same output twice. The
+    choice is made in float64 and is the same for the same ``random_state``. Where fewer than
+    ``n_targets`` candidates differ on the rows on which they are compared, the rest are filled up
+    with candidates that add nothing new, the first ones first, and ``fit`` warns.
+
+    On the CPU an integer ``random_state`` gives the same bits again,
+    for the same number of threads.
+
+    References
+    ----------
+    Sui, Wu, Cresswell, Wu, Stein, Huang, Zhang, Volkovs (2024). "Self-supervised Representation
+    Learning From Random Data Projectors". ICLR 2024. arXiv:2310.07756.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sslearn import LFR
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LFR(embedding_dim=16, max_epochs=2, random_state=0).fit(X)
+    >>> model.transform(X).shape, len(model.target_indices_)
+    ((150, 16), 6)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSSL._parameter_constraints,
+        "n_targets": [Interval(Integral, 1, None, closed="left"), None],
+        "n_candidates": WIDTH,
+        "projectors": [callable, list, None],
+        "projection_dim": WIDTH,
+        "predictors": [callable, list, None],
+        "predictor_layers": WIDTH,
+        "predictor_epochs": [Interval(Integral, 0, None, closed="left")],
+        "alternate": ["boolean"],
+        "off_diagonal_weight": [Interval(Real, 0, None, closed="left")],
+        "loss": [StrOptions({"barlow", "cosine"}), callable],
+        "selection_batch_size": [Interval(Integral, 2, None, closed="left")],
+        "max_encoder_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "adapter": HEAD,
+        "optimizer": [*BaseSSL._parameter_constraints["optimizer"], None],
+    }
+    del _parameter_constraints["augment"]
+
+    def __init__(
+        self,
+        encoder=None,
+        *,
+        n_targets=6,
+        n_candidates=60,
+        projectors=None,
+        projection_dim=64,
+        predictors=None,
+        predictor_layers=1,
+        predictor_epochs=1,
+        alternate=True,
+        off_diagonal_weight=0.01,
+        loss="barlow",
+        selection_batch_size=128,
+        max_encoder_steps=None,
+        adapter=None,
+        embedding_dim=None,
+        standardize=True,
+        max_epochs="auto",
+        batch_size="auto",
+        learning_rate=3e-3,
+        weight_decay=1e-4,
+        optimizer=None,
+        lr_schedule="cosine",
+        warmup_fraction=0.05,
+        validation_fraction=None,
+        n_iter_no_change=None,
+        device="auto",
+        precision="auto",
+        trainer_params=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.encoder = encoder
+        self.n_targets = n_targets
+        self.n_candidates = n_candidates
+        self.projectors = projectors
+        self.projection_dim = projection_dim
+        self.predictors = predictors
+        self.predictor_layers = predictor_layers
+        self.predictor_epochs = predictor_epochs
+        self.alternate = alternate
+        self.off_diagonal_weight = off_diagonal_weight
+        self.loss = loss
+        self.selection_batch_size = selection_batch_size
+        self.max_encoder_steps = max_encoder_steps
+        self.adapter = adapter
+        self.embedding_dim = embedding_dim
+        self.standardize = standardize
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.lr_schedule = lr_schedule
+        self.warmup_fraction = warmup_fraction
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.precision = precision
+        self.trainer_params = trainer_params
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_relations(self):
+        super()._check_relations()
+        if self.alternate and not self.predictor_epochs:
+            raise ValueError(
+                "The 'predictor_epochs' parameter is 0 and alternate=True: the predictors would "
+                "never learn. Set predictor_epochs to 1 or more, or alternate to False."
+            )
+        listed = isinstance(self.projectors, list | nn.ModuleList)
+        if listed and not len(self.projectors):
+            raise ValueError(
+                "The 'projectors' parameter is an empty list. Give one module or more, or None for "
+                "random networks."
+            )
+        if not listed and self.n_targets is not None and self.n_targets > self.n_candidates:
+            raise ValueError(
+                f"The 'n_targets' parameter must be at most the number of candidates. Got "
+                f"n_targets={self.n_targets} and n_candidates={self.n_candidates}."
+            )
+
+    def _optimizer(self):
+        if self.optimizer is None:
+            fused = self.precision != "float16"  # whose gradient scaler and fused steps collide
+            return functools.partial(torch.optim.Adam, betas=(0.9, 0.99), fused=fused)
+        return self.optimizer
+
+    def _make_objective(self, encoder, data):
+        candidates = make_projectors(
+            self.projectors,
+            self.n_candidates,
+            self.projection_dim,
+            data.sample_shape,
+            data.reference_rows,
+        )
+        n_targets = self.n_targets and min(self.n_targets, len(candidates))
+        adapter = make_adapter(self.adapter, encoder, data.sample_shape)
+        barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)
+        learning = "encoder" if self.alternate else "joint"
+        return _LFRObjective(
+            encoder,
+            adapter,
+            candidates,
+            functools.partial(self._make_predictors, adapter.width),
+            resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
+            isinstance(self.loss, str),
+            (learning,) + ("predictors",) * self.predictor_epochs,
+            n_targets,
+            self.selection_batch_size,
+            self.max_encoder_steps,
+        )
+
+    def _make_predictors(self, width, target_widths):
+        heads = make_predictors(self.predictors, self.predictor_layers, width, target_widths)
+        # These move each weight by itself; of a callable's optimizer that is not known.
+        return ParallelHeads(heads, join=self.optimizer in (None, "adamw", "adam", "sgd"))
+
+    def _publish(self, objective):
+        self.target_indices_ = objective.chosen
+        if objective.kernel is not None:
+            self.target_kernel_ = objective.kernel

@@ -1,0 +1,127 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from estimators import rows, small
+
+from sslearn._data._batches import TrainingData, compute_statistics
+from sslearn._data._rows import Rows
+from sslearn._data._standardize import Statistics
+from sslearn.augment import Compose, GaussianNoise
+
+
+def _training_data(X, n_views=2, augment=None):
+    rows = Rows(X)
+    standardize = Statistics.from_batches(rows.sample_shape, rows.slices(5)).layer()
+    return TrainingData(rows, None, standardize, augment, n_views, torch.device("cpu"))
+
+
+def test_both_views_are_drawn_in_one_call_and_differ():
+    calls = []
+
+    def augment(x, generator):
+        calls.append(x.shape)
+        return x + torch.randn(x.shape, generator=generator)
+
+    data = _training_data(np.random.default_rng(0).normal(size=(10, 3)), augment=augment)
+    index = torch.tensor([3, 1, 2])
+    batch = data.batch(data.rows.take(index), index, torch.Generator().manual_seed(0))
+    first, second = batch.views
+    assert calls == [(6, 3)]
+    assert first.shape == second.shape == (3, 3)
+    assert not torch.equal(first, second)
+    assert torch.equal(batch.x, data.clean(data.rows.take(index)))
+    assert (
+        _training_data(np.ones((4, 3)), n_views=0).batch(torch.ones(2, 3), None, None).views == ()
+    )
+
+
+def test_images_are_normalised_after_the_views():
+    X = np.random.default_rng(0).integers(0, 256, size=(10, 3, 4, 5)).astype(np.uint8)
+    seen = []
+
+    def augment(x, generator):
+        seen.append((float(x.min()), float(x.max())))
+        return x
+
+    data = _training_data(X, augment=augment)
+    batch = data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+    assert all(0 <= low and high <= 1 for low, high in seen)
+    assert batch.views[0].is_contiguous()
+    assert batch.x.is_contiguous()
+    assert batch.views[0].mean((0, 2, 3)).abs().max() < 1e-4
+    torch.testing.assert_close(batch.views[1], batch.x, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_are_those_of_the_rows_trained_on():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    held_out = torch.arange(0, 100, 4)
+    statistics = compute_statistics(Rows(X), held_out, "SimCLR")
+    kept = np.delete(X, held_out.numpy(), axis=0)
+    np.testing.assert_allclose(statistics.layer().shift, kept.mean(0))
+    X[8, 1] = np.nan  # a held-out row is looked at too
+    with pytest.raises(ValueError, match="NaN"):
+        compute_statistics(Rows(X), held_out, "SimCLR")
+
+
+def _of_batch(x, generator):
+    """One draw for the whole batch, and so for both views."""
+    return x * torch.rand((), generator=generator)
+
+
+def _as_it_is(x, generator):
+    return x
+
+
+EQUAL = "'augment' parameter gave equal views of all rows in the first batch.*no invariance"
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "BYOL", "MoCo", "VICReg"])
+@pytest.mark.parametrize("augment", [_as_it_is, _of_batch])
+def test_equal_views_are_told_once_a_fit(method, augment):
+    for kind in ("table", "image"):
+        with pytest.warns(UserWarning, match=EQUAL) as caught:
+            small(method, augment=augment, max_epochs=3).fit(rows(kind))
+        assert len(caught) == 1
+
+
+def test_views_that_may_be_equal():
+    # Warnings are errors here. One view is no pair of views.
+    small("CPC", augment=_as_it_is).fit(rows("series"))
+    # Constant samples have equal views whatever is drawn, and so may a handful have.
+    small("SimCLR", augment=_of_batch).fit(np.ones((24, 6), np.float32))
+    small("SimCLR", augment=_as_it_is).fit(rows("table", n=4))
+    # Our own views are random, and need no look.
+    small("SimCLR").fit(np.ones((2, 6), np.float32))
+    calls = []
+
+    def half(x, generator):
+        calls.append(len(x))
+        return torch.where(torch.rand(len(x), 1, generator=generator) < 0.5, x, -x)
+
+    small("SimCLR", augment=half).fit(rows("table"))
+    assert calls == [32, 32]  # the look draws nothing
+
+
+def test_only_the_first_batch_is_looked_at():
+    data = _training_data(np.random.default_rng(0).normal(size=(10, 3)), augment=_as_it_is)
+    data.watch_views = True
+    with pytest.warns(UserWarning, match=EQUAL):
+        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+
+
+def test_what_views_raise_is_chained_to_a_sentence():
+    def wrong(x, generator):
+        return x.no_such_thing
+
+    for augment in (wrong, Compose([GaussianNoise(), wrong])):
+        with pytest.raises(ValueError, match=r"'augment' .*shape \(32, 6\). Got Attr") as caught:
+            small("SimCLR", augment=augment).fit(rows("table"))
+        assert isinstance(caught.value.__cause__, AttributeError)
+    # Our own say themselves what is wrong.
+    with pytest.raises(ValueError, match=r"^The 'noise' parameter of GaussianNoise"):
+        small("SimCLR", augment=GaussianNoise(-1.0)).fit(rows("table"))
