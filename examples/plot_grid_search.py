@@ -6,15 +6,15 @@ With some labels, ``GridSearchCV`` chooses the parameters of a method as those o
 a ``Pipeline``: ``simclr__temperature`` is a parameter of SimCLR, ``simclr__augment__rotation`` one
 of the object that draws its views. Each combination is trained on one half of 500 handwritten
 digits and scored on the other half, by a logistic regression on its features, and the other way
-round. A pipeline fits all of its steps on the same rows, so all rows have labels here.
+round. A pipeline fits all of its steps on the same samples, so all samples have labels here.
 
-What a view may change, the features forget. Upright digits differ by how they are turned: a six
-on its head is a nine. The heat map shows it: the accuracy falls with wider rotations, and that
-matters more than the temperature, of which only the highest stands out. Halves of 250 images are
-few: differences of one or two points say little, the trend from top to bottom does. Raw pixels are
-printed beside it, on the same halves and on the images left over, which the search has not seen.
-With so many labels they are not far behind, and ahead of the widest rotations; with fewer the gain
-is larger, see ``quickstart.py``.
+Features ignore what the views change. The orientation of a digit matters: a rotated six is a nine.
+The heat map shows it: the accuracy falls with wider rotations, and that matters more than the
+temperature, of which only the highest is clearly worse. Halves of 250 images are small: differences
+of one or two points mean little, the trend from top to bottom is clear. Raw pixels are printed for
+comparison, on the same halves and on the remaining images, which the search has not seen. With so
+many labels they are nearly as good, and better than the widest rotations; with fewer labels the
+gain is larger, see ``quickstart.py``.
 """
 
 import matplotlib.pyplot as plt

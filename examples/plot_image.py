@@ -3,20 +3,20 @@ Neighbours among patches of two photographs
 ===========================================
 
 The two photographs that come with scikit-learn, a temple and a flower, are cut into 520 coloured
-patches of 3 x 32 x 32. Which patches are most alike? By the distance of their pixels, and by that
-of SimCLR's features, which are learned from the patches alone: nobody says what they show.
+patches of 3 x 32 x 32. Which patches are most similar? They are compared by the distance of their
+pixels, and by that of SimCLR's features, which are learned from the patches alone, without labels.
 
 Distances of pixels suit flat patches, of sky or of blurred leaves. A busy patch, of a tree or a
-roof, is close to another one only if branch lies on branch, so its nearest patches are often
-smoother ones of its mean colour. The features forget where in a patch things are, since the views
-are crops.
+roof, is close to another one only if the branches have the same positions, so its nearest patches
+are often smoother ones of its mean colour. The features ignore positions within a patch, since the
+views are crops.
 
 Of the five nearest patches of each, two shares are printed: how many are smoother than the patch
 itself (about half, where they are alike), and how many are from the same photograph, a rough
-measure that knows nothing finer than temple or flower. The patches are split into a busy half and a
-flat half. The encoder before training stands beside: on busy patches it is already much better than
-pixels, since convolutions see texture without having learned anything. Training adds a little on
-busy patches; nearly all neighbours of flat ones are from the same photograph by any measure.
+measure that distinguishes only temple and flower. The patches are split into a busy half and a
+flat half. The encoder before training is shown too: on busy patches it is already much better than
+pixels, since convolutions respond to texture before any training. Training adds a little on busy
+patches; nearly all neighbours of flat ones are from the same photograph by any measure.
 """
 
 import matplotlib.pyplot as plt
@@ -40,7 +40,7 @@ contrast = X.std(axis=(2, 3)).mean(axis=1)
 busy = contrast > np.median(contrast)
 
 simclr = SimCLR(max_epochs=30, random_state=0).fit(X)
-# No learning: the encoder as it was drawn.
+# No learning: the encoder with its initial weights.
 untrained = SimCLR(max_epochs=0, random_state=0).fit(X)
 features = {
     "pixels": X.reshape(len(X), -1) / 255,
@@ -51,7 +51,7 @@ features = {
 neighbours = {}
 print(f"{'patches':<8} {'features':<10} {'smoother':>9} {'same photograph':>16}")
 for name, rows in features.items():
-    # Of the rows themselves: a row is not its own neighbour.
+    # Without an argument, a sample is not its own neighbour.
     neighbours[name] = NearestNeighbors(n_neighbors=5).fit(rows).kneighbors()[1]
     smoother = contrast[neighbours[name]] < contrast[:, None]
     same = photograph[neighbours[name]] == photograph[:, None]

@@ -2,17 +2,17 @@
 LFR on human activities: features from random networks
 ======================================================
 
-The HAR row of the paper (arXiv 2310.07756, table 1: LFR 93.1): windows of 9 channels and 128 steps,
-six activities, official split by subject. Features of the training windows are learned without
-their labels; a logistic regression on them is tested on the other subjects. Its C is chosen on
-folds of the training part.
+The result of the paper on HAR (arXiv 2310.07756, table 1: LFR 93.1): windows of 9 channels and 128
+steps, six activities, official split by subject. Features of the training windows are learned
+without their labels; a logistic regression on them is tested on the other subjects. Its C is chosen
+on folds of the training part.
 
     python examples/plot_lfr_har.py [folder of har_uci.npz] [--published] [--seeds 3]
 
 ``har_uci.npz`` holds ``X_train``, ``y_train``, ``subject_train``, ``X_test`` and ``y_test``.
 Without it, scikit-learn's digits are read as series of 8 channels and 8 steps: half a minute.
-A shorter recipe than the paper's: its encoder, the default projectors, 64 wide, and 20 cycles of
-one epoch for the encoder and one for the predictors. ``--published`` takes all of the paper's
+The recipe is shorter than the paper's: its encoder, the default projectors, 64 wide, and 20 cycles
+of one epoch for the encoder and one for the predictors. ``--published`` uses all of the paper's
 networks and numbers: 200 cycles with five epochs for the predictors, whose six maps of 2304 x 2304
 hold 31.9 million weights; that is for a GPU.
 """
@@ -36,14 +36,14 @@ from sslearn import LFR
 
 
 def load(folder):
-    """Training and test rows, labels, and whom each training row is of."""
+    """Training and test samples, labels, and the subject of each training sample."""
     if folder is not None:
         data = np.load(pathlib.Path(folder) / "har_uci.npz")
         return [data[name] for name in ("X_train", "X_test", "y_train", "y_test", "subject_train")]
     X, y = load_digits(return_X_y=True)
     X = X.reshape(-1, 8, 8).astype(np.float32)
-    # `fit` would ask whether these are not grey images. They are, but are not read as such here.
-    warnings.filterwarnings("ignore", "X has rows of shape", UserWarning)
+    # `fit` would warn that these may be grey images. They are, but here they are read as series.
+    warnings.filterwarnings("ignore", "X has samples of shape", UserWarning)
     parts = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
     return [*parts, np.arange(len(parts[0])) % 5]
 
@@ -79,7 +79,7 @@ def published_projector(shape, width):
 
 
 def recipe(published, shape):
-    """Parameters of LFR, but for the regime."""
+    """Parameters of LFR, except those of joint training."""
     if not published:
         return {"encoder": published_encoder, "max_epochs": 20, "batch_size": 64}
     encoder = published_encoder(shape)

@@ -1,17 +1,17 @@
 """
-Series with few labels, beside features made by hand
-====================================================
+Series with few labels, compared with hand-made features
+========================================================
 
 Two sensors look at one oscillation. Its waveform is the class: a sine, a square wave, a saw that
 rises slowly, or one that falls slowly. Frequency, phase, and the level and strength of each sensor
-are random and mean nothing. 1000 series are there to learn from, without their labels; then a
-logistic regression learns from 20 or 40 labelled ones, and is tested on 1000 others.
+are random and irrelevant. 1000 series are used for training, without their labels; then a logistic
+regression learns from 20 or 40 labelled ones, and is tested on 1000 others.
 
-The raw steps do not help a linear classifier, since the phase is random. The features made by hand
-need someone who knows the data: quantiles of the values, the spectrum, and moments of the steps,
-which tell a slow rise from a slow fall. SimCLR's default views (crops stretched in time, other
-strengths, a channel or a span of time left out, noise) leave the waveform and change the rest. They
-were written for no data in particular. The untrained encoder shows what is learned.
+The raw steps do not help a linear classifier, since the phase is random. The hand-made features
+require knowledge of the data: quantiles of the values, the spectrum, and moments of the steps,
+which distinguish a slow rise from a slow fall. SimCLR's default views (crops stretched in time,
+other strengths, a channel or a span of time left out, noise) keep the waveform and change the rest.
+They were not designed for this data. The untrained encoder shows how much is learned.
 """
 
 import matplotlib.pyplot as plt

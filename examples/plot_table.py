@@ -4,15 +4,16 @@ A table of numbers and categories, with few labels
 
 A ``ColumnTransformer`` makes the categories one-hot and brings the numbers to one scale; SimCLR
 learns from all training rows, without labels; a logistic regression learns from the few rows that
-have one. Beside it: the columns as they are, with a random forest too, and principal components.
+have one. It is compared with the columns as they are, also with a random forest, and with principal
+components.
 
 The views are made by ``FeatureCorruption``, which puts values of other rows into a row. The encoder
-has to find out from the other columns what was there, so columns must tell of one another. One
-table is generated to be of this sort: visitors of a shop are of twelve hidden kinds, the kind
-decides which values are frequent, and half of the kinds buy; eight more columns say nothing. There
-SimCLR is ahead. The other is real: scikit-learn's diabetes data, 442 patients with ten columns,
-their sex as a category, and whether the disease went on more than in half of them. There nothing is
-gained, the columns as they are do best. Always look at them too.
+has to predict the original values from the other columns, so columns must depend on one another.
+One table is generated in this way: visitors of a shop belong to twelve hidden kinds, the kind
+decides which values are frequent, and half of the kinds buy; eight more columns are pure noise.
+There SimCLR is better. The other is real: scikit-learn's diabetes data, 442 patients with ten
+columns, their sex as a category, and whether the disease progressed more than in half of them.
+There nothing is gained, the columns as they are do best. Always compare with them.
 """
 
 import matplotlib.pyplot as plt
@@ -55,14 +56,14 @@ def shop(n_rows=2000, n_kinds=12, seed=0):
 
 
 def diabetes():
-    """Patients, and whether their disease went on more than in half of them."""
+    """Patients, and whether their disease progressed more than in half of them."""
     X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
     X["sex"] = X["sex"].map({1.0: "first", 2.0: "second"})  # which is which is not documented
     return X, (y > y.median()).to_numpy()
 
 
 views = FeatureCorruption(rate=0.3)
-# What the pipeline has brought to one scale is not standardised once more.
+# The pipeline has standardised the columns already.
 simclr = SimCLR(augment=views, standardize=False, max_epochs=60, random_state=0)
 linear, forest = LogisticRegression(max_iter=1000), RandomForestClassifier(random_state=0)
 methods = {
@@ -83,7 +84,7 @@ for ax, (table, (X, y)) in zip(axes, {"shop": shop(), "diabetes": diabetes()}.it
             remainder=StandardScaler(),
         )
         features = make_pipeline(columns, *steps).fit(X_train)  # all training rows, no labels
-        # Then a few rows with labels; `FrozenEstimator` keeps what was learned from all.
+        # Then a few rows with labels; `FrozenEstimator` does not fit the features again.
         model = make_pipeline(FrozenEstimator(features), StandardScaler(), classifier)
         means = []
         for n in n_labelled:

@@ -3,18 +3,18 @@ Choosing settings without labels, and when not to
 =================================================
 
 Without labels, ``score`` is the effective rank of the features (RankMe): how many directions they
-use. ``GridSearchCV`` of a method without a classifier goes by it. How far can it be trusted? SimCLR
-is trained on 600 handwritten digits with several settings. Their ranks are set beside what nobody
-would have without labels: the accuracy of a logistic regression on the features, from 50 labelled
-images, on the images that are left.
+use. ``GridSearchCV`` of a method without a classifier maximises it. Can it be trusted? SimCLR is
+trained on 600 handwritten digits with several settings. Their ranks are compared with a measure
+that needs labels: the accuracy of a logistic regression on the features, from 50 labelled images,
+on the remaining images.
 
-Where they agree: both find the high temperatures worse. Views of so much noise that nothing is left
-of the image have by far the lowest rank, and the lowest accuracy. Where they do not: with more
-epochs the rank falls, from the encoder before training (0 epochs) on, while the accuracy rises. The
-highest rank of all goes to views with next to no noise, from which little is learned. Over all
-settings, the two have little to do with each other. So let the rank warn of a collapse, and compare
-settings of the loss with it, under the same views and epochs. Choose views and epochs by a few
-labels, or by a look at the nearest neighbours.
+They agree on some settings: both are worse at high temperatures. Views with so much noise that the
+image is lost have by far the lowest rank, and the lowest accuracy. They disagree on others: with
+more epochs the rank falls, from the encoder before training (0 epochs) on, while the accuracy
+rises. The highest rank of all belongs to views with almost no noise, from which little is learned.
+Over all settings the two are hardly related. So use the rank to detect a collapse, and to compare
+settings of the loss under the same views and epochs. Choose views and epochs with a few labels, or
+by inspecting nearest neighbours.
 """
 
 import warnings
@@ -39,7 +39,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 
 def accuracy(encoder):
-    """Mean test accuracy of a linear probe, from 50 labelled rows drawn ten times."""
+    """Mean test accuracy of a linear probe, from 50 labelled samples drawn ten times."""
     train, test = encoder.transform(X_train), encoder.transform(X_test)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     draws = StratifiedShuffleSplit(10, train_size=50, random_state=0).split(train, y_train)
@@ -60,7 +60,7 @@ for color, (group, settings) in enumerate(groups.items()):
     points, offset = [], [(16, -8), (0, 11), (-12, 0)][color]  # no overlap
     for value, parameters in settings.items():
         with warnings.catch_warnings():
-            # The strongest noise leaves nothing of the images, and `fit` says so.
+            # The strongest noise hides the images, and `fit` warns of it.
             warnings.simplefilter("ignore", UserWarning)
             encoder = SimCLR(**{**base.get_params(), **parameters}).fit(X_train)
         points.append((encoder.score(X_train), 100 * accuracy(encoder)))

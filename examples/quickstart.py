@@ -2,7 +2,7 @@
 SimCLR on handwritten digits, with five labels per class
 ========================================================
 
-Scikit-learn's digits, as images of 1 x 8 x 8 pixels. Seven tenths of them are there to learn from,
+Scikit-learn's digits, as images of 1 x 8 x 8 pixels. Seven tenths of them are used for training,
 without their labels; then five labelled images per class train a logistic regression, which is
 tested on the other three tenths. The labelled images are drawn ten times, and the mean accuracy is
 printed, for the raw pixels, for principal components, for the encoder before training, and for
@@ -46,7 +46,7 @@ def accuracy(features, n_labels=5, n_draws=10):
 
 flatten = FunctionTransformer(lambda images: images.reshape(len(images), -1))
 simclr = SimCLR(random_state=0)
-# No learning: the encoder as it was drawn.
+# No learning: the encoder with its initial weights.
 untrained = SimCLR(max_epochs=0, random_state=0)
 
 print(f"{'features':<16} {'accuracy':>9} {'+-':>5} {'seconds to fit':>15}")

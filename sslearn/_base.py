@@ -156,17 +156,17 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Table (n, features), series (n, channels, time), images (n, channels, height, width)
-            or volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset
-            or loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the
-            views are drawn by ``augment``: of two views ``(v0, v1)`` only ``v0`` is taken. An
-            IterableDataset or DataLoader is gone through once to be counted and then once an
+            Table (n, features), series (n, channels, time), images (n, channels, height, width) or
+            volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset or
+            loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the views
+            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. An
+            IterableDataset or DataLoader is iterated once to count the samples, and then once per
             epoch (by ``LFR`` once for each of its passes); one without end needs
             ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
             limit what is counted.
         y : Ignored
-            Never trained on. Handed to callbacks that ask for it. Not a dataset or loader: rows
-            of X are held out by ``validation_fraction``.
+            Never trained on; passed to callbacks that ask for it. Not a dataset or loader: use
+            ``validation_fraction`` to hold out samples of X.
 
         Returns
         -------
@@ -176,10 +176,10 @@ class BaseSSL(
         Raises
         ------
         ValueError, TypeError
-            When a parameter or X is not acceptable, or when the loss diverges. Nothing is left
-            fitted then, an earlier fit included.
+            If a parameter or X is not acceptable, or if the loss diverges. The estimator is then
+            not fitted, even if it was before.
         MemoryError
-            When memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
+            If memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
         _check_assigned(self)
         _forget(self, self.__dict__.pop("_set_by_fit", ()))
@@ -204,16 +204,16 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            As in ``fit``. A DataLoader must not shuffle.
+            Data as in ``fit``. A DataLoader must not shuffle.
         y : Ignored
             Not used, present by convention.
         **fit_params : dict
-            None is known.
+            Must be empty.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_out), float32
-            Features, in the order of the rows.
+            Features, in the order of X.
         """
         check_order(X)  # before the training, not after it
         return super().fit_transform(X, y, **fit_params)
@@ -316,12 +316,12 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Rows of the shape seen in ``fit``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``. A DataLoader must not shuffle.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_out), float32
-            Features, in the order of the rows. What a row gives does not depend on the others.
+            Features, in the order of X. The features of a sample do not depend on the others.
         """
         check_is_fitted(self)
         self._check_set("device", "batch_size")
@@ -344,22 +344,22 @@ class BaseSSL(
         The exponential of the entropy of the normalised singular values, between 1 (collapsed)
         and the number of features. It needs no labels, so that
         ``GridSearchCV(estimator, grid).fit(X)`` works without any. It measures how many
-        directions the features use, not what they use them for. It misleads when runs of
-        different width are compared (more features, more rank), and it ranks a random encoder
-        or one fed with noise high: look at a few labels, or at neighbours, before you trust it.
-        Of more than 25,600 rows, evenly spaced ones are taken.
+        directions the features use, not whether these are useful. It misleads when features of
+        different width are compared (more features, higher rank), and it gives a high value to an
+        untrained encoder or to noise: check it against a few labels, or against neighbours. With
+        more than 25,600 samples, evenly spaced ones are used.
 
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Rows of the shape seen in ``fit``.
+            Samples of the shape seen in ``fit``.
         y : Ignored
             Not used, present by convention.
 
         Returns
         -------
         float
-            The effective rank; higher is taken for better.
+            The effective rank; searches take higher as better.
         """
         features = self.transform(X)
         return effective_rank(features[:: math.ceil(len(features) / _RANK_ROWS)])

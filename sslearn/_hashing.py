@@ -1,4 +1,4 @@
-"""Modules by their values, so that equal estimators have equal hashes and caches of theirs hit."""
+"""Modules by their values, so that equal estimators have equal hashes and are found in caches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ._modules import AnyTensorCopies
 
 __all__ = ["HASH_PROTOCOL", "by_value"]
 
-# With which joblib.hash pickles what it hashes. joblib.dump and pickle take newer ones unless told
-# otherwise, and their files stay as torch writes them.
+# Protocol with which joblib.hash pickles. joblib.dump and pickle use newer ones by default, and
+# their files stay as torch writes them.
 HASH_PROTOCOL = 3
 
 
 def by_value(value: Any) -> Any:
-    """Return what pickles as `value` does, but gives the same bytes for equal modules.
+    """Return a value that pickles like `value`, but to the same bytes for equal modules.
 
     torch pickles tensors with the addresses of their memory.
     """
@@ -45,7 +45,7 @@ class _ByValue:
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield the tensors of a module on the CPU, each once; those of other kinds pickle as ever."""
+    """Yield the tensors of a module on the CPU, each once; other kinds are pickled as usual."""
     seen = set()
     for part in module.modules():
         held = vars(part)
@@ -59,7 +59,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 def _blank(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor like another, without its numbers."""
     blank = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
-    # What was computed, and is kept, has copies that are leaves and learn nothing.
+    # Stored results of computations are copied as leaves that are not trained.
     blank.requires_grad_(tensor.requires_grad and tensor.is_leaf)
     if isinstance(tensor, nn.Parameter):
         blank = nn.Parameter(blank.detach(), tensor.requires_grad)

@@ -1,7 +1,7 @@
-"""Features by batches: what ``transform`` runs. Needs no Lightning.
+"""Features batch by batch, for ``transform``; without Lightning.
 
-Takes no lock, but where a loader is begun: that draws from torch's default generator, and so waits
-for the end of a fit in another thread, which may be using it.
+No lock is taken, except when a DataLoader is started: that draws from torch's default generator,
+so it waits for the end of a fit in another thread, which may be using it.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ __all__ = ["Cost", "encode", "measure_cost"]
 # The largest activation of a batch should stay in the caches of a CPU, and fill a GPU.
 _BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _MAX_BATCH = {"cpu": 2048, "cuda": 65536}
-# A value from which a network may get to the 3e38 where float32 ends.
+# Inputs above this may lead a network to values beyond 3e38, the end of float32.
 _SAFE = 1e18
-# Matrix products of fewer rows than this, with one thread and with several, may take another kernel
+# Matrix products of fewer rows than this, with one thread and with several, may use another kernel
 # and round differently (seen: 3 and 11); so do convolutions of a single sample with fewer values,
 # and those of few small volumes.
 _MIN_PRODUCT_ROWS = 8, 32
 _MIN_CONVOLVED, _MIN_VOLUMES = 20_480, 16
 _SMALL_VOLUME_BYTES = 64 * 2**10
 _PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear}
-# The second is what convolutions of this package take for one sample.
+# The second is used by convolutions of this package for one sample.
 _CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.mkldnn_convolution}
 
 
 class Cost(NamedTuple):
-    """What an encoder makes of one sample.
+    """Sizes of the computation of an encoder on one sample.
 
     Attributes
     ----------
     largest_bytes : int
         Size of the largest activation.
     product_rows : int or None
-        Fewest rows that enter a matrix product; None if there is none.
+        Smallest number of rows that enter a matrix product; None if there is none.
     least_convolved : int
-        Samples that a batch must have for the kernels of convolutions to be those of any larger.
+        Samples that a batch must have for its convolutions to use the kernels of larger batches.
     """
 
     largest_bytes: int
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
     least_convolved: int = 1
 
     def least_rows(self) -> int:
-        """Return the samples that a batch must have to give the same bits as any larger one."""
+        """Return the number of samples from which a batch gives the same bits as any larger one."""
         if self.product_rows is None:
             return self.least_convolved
         needed = _MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
@@ -65,9 +65,9 @@ class Cost(NamedTuple):
 
 
 class _Watch(TorchDispatchMode):
-    """Notes sizes of what operations make and take; thread-local, unlike hooks on modules.
+    """Records sizes of inputs and outputs of operations; thread-local, unlike hooks on modules.
 
-    Views are not made: a transposed weight says nothing of a sample.
+    Views are not recorded: the size of a transposed weight does not depend on the sample.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class _Watch(TorchDispatchMode):
 
 
 def measure_cost(encoder: nn.Module, sample_shape: tuple[int, ...]) -> Cost:
-    """Run an encoder on one sample of zeros and note what it costs."""
+    """Run an encoder on one sample of zeros and record its cost."""
     with torch.no_grad(), _Watch() as watch:
         encoder(torch.zeros(1, *sample_shape))
     largest = max(watch.largest, 4 * math.prod(sample_shape))
@@ -117,15 +117,15 @@ def encode(
     Parameters
     ----------
     encoder : nn.Module
-        On the CPU; takes raw rows.
+        Encoder on the CPU, which takes raw samples.
     rows : Rows or Stream
-        Validated.
+        Validated samples.
     width : int
-        Features per row.
+        Features per sample.
     cost : Cost
         See :func:`measure_cost`.
     device : torch.device
-        Where to compute.
+        Device to compute on.
     name : str
         Name of the estimator, for messages.
     """
@@ -151,7 +151,7 @@ def encode(
 
 
 def _trains(module: nn.Module) -> bool:
-    # Several times faster than `modules()`, which shows with a single sample.
+    # Several times faster than `modules()`, which matters for a single sample.
     return module.training or any(map(_trains, module._modules.values()))  # type: ignore[arg-type]
 
 
@@ -165,7 +165,7 @@ def _features(
         x = torch.cat((x, x.new_zeros(least - n, *x.shape[1:])))
     with torch.autocast(device.type, enabled=False):
         features = encoder(x.to(device, non_blocking=True).contiguous())[:n]
-    # Looked at only where it can be: on a table this check alone takes 4% of the time.
+    # Checked only where it is possible: on a table this check alone takes 4% of the time.
     if largest > _SAFE and not bool(features.isfinite().all()):
         raise ValueError(
             f"Input X contains a value too large for dtype('float32') once it is standardised as "

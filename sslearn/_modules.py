@@ -1,4 +1,4 @@
-"""Modules from what the caller gave: a module, a callable, or nothing."""
+"""The caller's modules: copied, made by a callable, tried and checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "probe",
 ]
 
-# Rows with which networks are tried that cannot be trained on two.
+# Rows of a trial batch for networks that cannot be trained on two.
 _MANY = 32
 
 
@@ -41,7 +41,7 @@ class Features(nn.Module):
     module : nn.Module
         The encoder, the caller's or a default one.
     width : int
-        Features per row, after flattening.
+        Features per sample, after flattening.
     """
 
     def __init__(self, module: nn.Module, width: int) -> None:
@@ -49,22 +49,28 @@ class Features(nn.Module):
         self.module = module
         self.width = width
 
+    def extra_repr(self) -> str:
+        return f"width={self.width}"
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x).flatten(1)
 
 
 class Reshape(nn.Module):
-    """Rows in the shape in which a method reads them; those that have it already stay as they are.
+    """Reshape samples to the shape in which a method reads them.
 
     Parameters
     ----------
     shape : tuple of int
-        Of one row.
+        Shape of one sample.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = tuple(shape)
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.reshape(x.shape[0], *self.shape)  # len(x) is a constant in a trace
@@ -73,7 +79,7 @@ class Reshape(nn.Module):
 def copy_module(module: nn.Module) -> nn.Module:
     """Copy deeply, so that the caller's object is never trained."""
     # Without gradients, or the parameters of a scripted module would be results of a copy and not
-    # leaves, which optimizers refuse; then they forget whether they are trained.
+    # leaves, which optimizers refuse; this loses whether they are trained.
     with torch.no_grad(), AnyTensorCopies():
         copied = copy.deepcopy(module)
     for own, given in zip(copied.parameters(), module.parameters(), strict=True):
@@ -84,8 +90,8 @@ def copy_module(module: nn.Module) -> nn.Module:
 class AnyTensorCopies(TorchFunctionMode):
     """While entered, tensors that refuse ``copy.deepcopy`` are copied too; thread-local.
 
-    Those are results of a computation, which the old ``weight_norm`` keeps, and modules that
-    remember their activations; and the buffers of lazy layers that have seen no batch.
+    Such tensors are results of a computation, as the old ``weight_norm`` and modules that store
+    their activations keep them, and buffers of lazy layers that have seen no batch.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -122,10 +128,10 @@ class _Clonable:
 
 
 def check_call(function: Callable, name: str, *arguments: str, value: str | None = None) -> None:
-    """Refuse a callable that cannot take the arguments so called, before it is called with them.
+    """Refuse a callable that cannot take these arguments, before it is called with them.
 
     Python's own error would name neither the parameter nor what is passed to it. Where a `value`
-    is to be returned, a class is refused too: it would return an object of itself.
+    is to be returned, a class is refused too: it would return an instance.
     """
     called = f"The '{name}' parameter is called as {name}({', '.join(arguments)})"
     signature = _signature(function.forward if isinstance(function, nn.Module) else function)
@@ -144,23 +150,23 @@ def check_call(function: Callable, name: str, *arguments: str, value: str | None
 def _signature(function: Callable) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # some built-in functions do not tell
+    except (TypeError, ValueError):  # some built-in functions have none
         return None
 
 
 def call(function: Callable, name: str, *arguments: Any, words: str) -> Any:
-    """Call a callable that a parameter holds; should it fail, say what was asked of it.
+    """Call a callable that a parameter holds; if it fails, say how it was called.
 
     Parameters
     ----------
     function : callable
-        The caller's.
+        The caller's function.
     name : str
-        Of the parameter.
+        Name of the parameter.
     *arguments
-        What it is called with.
+        Arguments of the call.
     words : str
-        "is called with ... and must return ...".
+        Part of the message: "is called with ... and must return ...".
     """
     try:
         return function(*arguments)
@@ -178,14 +184,14 @@ def _named(function: Callable) -> str:
 def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, name: str):
     """Copy `given` if it is a module, otherwise call it with `arguments`, a shape or widths.
 
-    A module is asked for first: modules are callable too.
+    Modules are recognised first, since they are callable too.
     """
     if isinstance(given, nn.Module):
         return _own_copy(given, name)
     if not callable(given):
         raise TypeError(
             f"The '{name}' parameter must be a torch.nn.Module or a callable that returns one, or "
-            f"hold such. Got {given!r} instead."
+            f"hold such objects. Got {given!r} instead."
         )
     shown = tuple(map(repr, arguments))
     check_call(given, name, *shown)
@@ -199,7 +205,7 @@ def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, n
             f"The '{name}' parameter {words}. Got {type(made).__name__} from "
             f"{name}({', '.join(shown)}) instead."
         )
-    # A copy of this too: it may be the caller's own, kept for several fits.
+    # This is copied too: the caller may keep it for several fits.
     return _own_copy(made, name)
 
 
@@ -217,28 +223,28 @@ def _own_copy(module: nn.Module, name: str) -> nn.Module:
 def probe(
     module: nn.Module, shape: tuple[int, ...], *, name: str, trains: bool = False
 ) -> torch.Tensor:
-    """Ask `module`, in eval mode, what it makes of one row and of two rows of zeros.
+    """Run `module`, in eval mode, on one sample and on two samples of zeros.
 
     Parameters
     ----------
     module : nn.Module
-        In eval mode afterwards.
+        Module to try; in eval mode afterwards.
     shape : tuple of int
-        Of a row.
+        Shape of a sample.
     name : str
-        Of the parameter that it comes from.
+        Name of the parameter that holds it.
     trains : bool
-        Whether it will be trained: it is asked in train mode too.
+        Whether it will be trained: it is then tried in train mode too.
 
     Returns
     -------
     Tensor
-        What it makes of the two rows, in eval mode.
+        Output for the two samples, in eval mode.
 
     Raises
     ------
     ValueError
-        When it fails on them, or returns anything but one float tensor with a row for each row.
+        When it fails on them, or returns anything but one float tensor with a row for each sample.
     """
     for n in (1, 2):
         output = _probe(module.eval(), torch.zeros(n, *shape), name)
@@ -247,7 +253,7 @@ def probe(
         if found[0].numel() != output[0].numel():
             raise ValueError(
                 f"The '{name}' parameter must return as many features in train mode as in eval "
-                f"mode. Got shapes {tuple(found.shape)} and {tuple(output.shape)} for two rows."
+                f"mode. Got shapes {tuple(found.shape)} and {tuple(output.shape)} for two samples."
             )
     return output
 
@@ -255,10 +261,10 @@ def probe(
 def in_training(
     module: nn.Module, shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], Any]
 ) -> Any:
-    """Return what `run` makes of a copy of a module in train mode, and of some rows of zeros.
+    """Return the result of `run` on a copy of a module in train mode, and on samples of zeros.
 
-    Of a copy, since batch statistics move, and with draws that nobody else sees. Rows are two, and
-    more where that fails: statistics of parts of a batch need them.
+    A copy, since batch statistics move; its random draws are not seen elsewhere. There are two
+    samples, or more where that fails: statistics of parts of a batch need them.
     """
     tried = keep_frozen(copy_module(module).train())
     with torch.no_grad(), torch.random.fork_rng([]):
@@ -287,7 +293,7 @@ def _probe(
         )
     if output.ndim < 2 or len(output) != len(sample) or output[0].numel() == 0:
         raise ValueError(
-            f"The '{name}' parameter must return a row of features for each row. Got shape "
+            f"The '{name}' parameter must return a row of features for each sample. Got shape "
             f"{tuple(output.shape)} for a batch of shape {tuple(sample.shape)}, in {mode}."
         )
     return output

@@ -1,4 +1,4 @@
-"""What a method trains: a plain module that knows neither scikit-learn nor Lightning.
+"""The objective of a method: a plain module that knows neither scikit-learn nor Lightning.
 
 The contract, for those who write a method. All hooks have defaults; most methods write
 ``__init__`` and ``loss`` and nothing else.
@@ -6,26 +6,27 @@ The contract, for those who write a method. All hooks have defaults; most method
 ``n_views``
     Views drawn of every batch; 0 turns augmentation off.
 ``pieces(x)``
-    What views are drawn of: the rows themselves, or pieces of them, each of which is then
-    augmented by itself.
+    Tensor from which views are drawn: the samples themselves, or pieces of them, each of which is
+    then augmented by itself.
 ``loss(*views)``
     The loss of one batch of views, ready for the encoder. A scalar tensor.
 ``batch_loss(batch)``
-    For methods that need more than the views: ``batch`` is a :class:`Batch`.
+    The loss for methods that need more than the views: ``batch`` is a :class:`Batch`.
 ``prepare(data, generator)``
-    Once, on the device, before the optimizer is made. May select, cache and create parameters.
-    ``data`` is a :class:`sslearn._data._batches.TrainingData`, ``generator`` is on the CPU.
+    Called once, on the device, before the optimizer is made. May select, cache and create
+    parameters. ``data`` is a :class:`sslearn._data._batches.TrainingData`, ``generator`` is on the
+    CPU.
 ``phases``, ``start_phase(phase, data)``
     The passes over the data that make one epoch. ``start_phase`` sets train and eval modes and
-    returns the parameters that move in the phase (None: all that can).
+    returns the parameters that are trained in the phase (if None, all that require a gradient).
 ``after_step(step, n_steps)``
-    After every *optimizer* step (0-based, of ``n_steps``): moving averages and queues. Never
-    called for a validation loss.
+    Called after every *optimizer* step (0-based, of ``n_steps``), for moving averages and queues.
+    Never called for a validation loss.
 ``measured(step, n_steps)``
-    What is worth a line in a log after an epoch, by name: the momentum of an average, say.
+    Values to log after an epoch, by name, for example the momentum of an average.
 ``max_steps(steps_per_phase)``
-    Optimizer steps after which training ends, where an objective counts some of its own; None:
-    it lasts for all epochs.
+    Number of optimizer steps after which training ends, where an objective counts its own steps.
+    If None, training lasts for all epochs.
 ``features``
     The module that becomes ``encoder_``.
 """
@@ -51,17 +52,17 @@ __all__ = [
 
 
 class Batch:
-    """Rows of one step: ``x``, ``index``, ``views`` and the ``generator`` they were drawn from.
+    """Samples of one step: ``x``, ``index``, ``views`` and the ``generator`` they were drawn from.
 
     Attributes
     ----------
     index : Tensor of shape (n,) or None
-        Numbers of these rows in X, below ``data.n_rows``, held-out rows counted; None for a stream,
-        whose rows have no number.
+        Numbers of these samples in X, below ``data.n_rows``, held-out ones counted; None for a
+        stream, whose samples have no number.
     views : tuple of Tensors, each of shape (n, ...)
         Random views, standardised and ready for the encoder. Empty when ``n_views`` is 0.
     generator : torch.Generator
-        On the device of the batch; every random draw of an objective comes from it.
+        Source of every random draw of an objective, on the device of the batch.
     """
 
     __slots__ = ("_clean", "generator", "index", "views")
@@ -80,17 +81,17 @@ class Batch:
 
     @property
     def x(self) -> torch.Tensor:
-        """The rows themselves, standardised, not augmented; made only when asked for."""
+        """The samples themselves, standardised, not augmented; computed on access."""
         return self._clean()
 
 
 class Objective(nn.Module):
-    """Base of what a method trains, with the encoder inside.
+    """Base class of what a method trains, with the encoder inside.
 
     Parameters
     ----------
     encoder : nn.Module
-        Maps (n, ...) to features of shape (n, ``encoder.width``).
+        Network from (n, ...) to features of shape (n, ``encoder.width``).
     """
 
     n_views = 2
@@ -106,7 +107,7 @@ class Objective(nn.Module):
         return self.encoder
 
     def pieces(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what views are drawn of; by default the rows."""
+        """Return the tensor from which views are drawn; by default the samples."""
         return x
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
@@ -126,14 +127,14 @@ class Objective(nn.Module):
         return None
 
     def after_step(self, step: int, n_steps: int) -> None:
-        """Follow an optimizer step; by default nothing."""
+        """Update after an optimizer step; by default nothing."""
 
     def measured(self, step: int, n_steps: int) -> dict[str, float]:
-        """Return what loggers are told after an epoch whose last step was `step`; here nothing."""
+        """Return values to log after an epoch whose last step was `step`; by default none."""
         return {}
 
     def max_steps(self, steps_per_phase: int) -> int | None:
-        """Return after how many steps to end before the epochs do; by default never."""
+        """Return the number of steps after which training ends early; by default None."""
         return None
 
     def train(self, mode: bool = True) -> Objective:
@@ -143,12 +144,12 @@ class Objective(nn.Module):
 
 
 def check_objective(made: Any, author: str) -> Objective:
-    """Return what the method of an `author` has made, if it can be trained.
+    """Return the objective `made` by the method named `author`, if it can be trained.
 
     Raises
     ------
     TypeError
-        Where it is no objective, or does not take the views that it asks for.
+        If it is no objective, or its loss does not take ``n_views`` views.
     """
     if not isinstance(made, Objective):
         raise TypeError(
@@ -204,14 +205,14 @@ def jointly(
 ) -> tuple[torch.Tensor, ...]:
     """Send all views through `module` in one forward pass.
 
-    Batch statistics are then over all of them, and it is faster than a pass for each.
+    Batch statistics are then computed over all of them, and one pass is faster than several.
 
     Parameters
     ----------
     module : callable
-        From (n, ...) to (n, ...).
+        Function from (n, ...) to (n, ...).
     views : tuple of Tensors, each of shape (n, ...)
-        Views of the same rows.
+        Views of the same samples.
     copy : bool, default=False
         Whether the views are needed afterwards: a module that begins in place
         (``nn.ReLU(inplace=True)``) would change them.
@@ -219,7 +220,7 @@ def jointly(
     Returns
     -------
     tuple of Tensors
-        What `module` makes of each view.
+        Output of `module` for each view.
 
     Examples
     --------

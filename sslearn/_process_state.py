@@ -1,6 +1,6 @@
-"""What ``fit`` changes in the process while it runs, and restores whatever happens.
+"""Process-wide state that ``fit`` changes while it runs, and always restores.
 
-And one thing that it leaves changed: :func:`keep_freed_memory`.
+One change stays: that of :func:`keep_freed_memory`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch.nn.utils import parametrize
 
 __all__ = ["StopOnInterrupt", "default_generator_kept", "isolated", "keep_freed_memory"]
 
-# Seconds: after a Ctrl-C that ended a fit, another one ends all that is going on; and what is one
-# SIGTERM, however often it comes.
+# Seconds: within the first, a second Ctrl-C after one that ended a fit ends the whole program;
+# within the second, several SIGTERM count as one.
 _TWICE, _ONE_SIGTERM = 2.0, 1.0
 
-# Set to 0, this variable of the environment leaves the C library as it is.
+# Environment variable; 0 leaves the C library unchanged.
 _SWITCH = "SSLEARN_KEEP_FREED_MEMORY"
 
 # Just below the largest block from which glibc learns, 32 MiB on 64-bit machines.
@@ -50,7 +50,7 @@ def _remake_lock() -> None:
     _lock = threading.RLock()
 
 
-# A child forked while another thread fits would find the lock held for ever.
+# A child forked while another thread fits would find the lock held forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_remake_lock)
 
@@ -63,9 +63,9 @@ def isolated(seed: int, device: torch.device) -> Iterator[StopOnInterrupt]:
     """Seed torch's default generators, for one ``fit`` at a time.
 
     Held for the whole of ``fit`` by one thread of the process: default generators and backend
-    switches are process-wide. Signals wait but inside of :meth:`StopOnInterrupt.heard`.
+    switches are process-wide. Signals wait except inside :meth:`StopOnInterrupt.heard`.
     """
-    # The lock before the signals: who waits for another fit may be interrupted.
+    # The lock comes before the signals, so that waiting for another fit can be interrupted.
     with _lock, StopOnInterrupt() as stop, contextlib.ExitStack() as stack:
         stack.enter_context(_default_generators(seed, device))
         stack.enter_context(_torch_defaults(device))
@@ -90,7 +90,7 @@ def _default_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _torch_defaults(device: torch.device) -> Iterator[None]:
-    """Undo what the caller may have set, for the time of a fit: it must not change results."""
+    """Reset the caller's settings of torch during a fit, so that they do not change results."""
     dtype = torch.get_default_dtype()
     cudnn = torch.backends.cudnn.benchmark
     deterministic = torch.backends.cudnn.deterministic
@@ -101,9 +101,9 @@ def _torch_defaults(device: torch.device) -> Iterator[None]:
     autocast = {kind: torch.is_autocast_enabled(kind) for kind in kinds}
     cached = torch.is_autocast_cache_enabled(), parametrize._cache_enabled, parametrize._cache
     torch.set_default_dtype(torch.float32)
-    # By flags, since an autocast context that is held open keeps what those inside have cast: all
-    # of training would see the weights of the first step. Without the cache also where the caller
-    # holds one open, and in the contexts that Lightning opens.
+    # By flags, since an autocast context that stays open keeps the casted weights of those inside:
+    # the whole training would use the weights of the first step. The cache is also switched off in
+    # contexts that the caller or Lightning opens.
     for kind in kinds:
         torch.set_autocast_enabled(kind, False)
     torch.set_autocast_cache_enabled(False)
@@ -136,21 +136,21 @@ _nothing = contextlib.nullcontext
 
 
 class StopOnInterrupt:
-    """Holds Ctrl-C and SIGTERM for the time of a fit, so that nothing is left half done.
+    """Delays Ctrl-C and SIGTERM during a fit, so that nothing is left half done.
 
-    Signals wait while the process is changed and modules are imported, and again while all is
-    restored; what has waited comes when that is done. In between, inside of :meth:`heard`, they go
-    through, but for a training (from :attr:`soft` on), which the first one asks to end, by
-    :attr:`requested`, and the second ends at once.
+    Signals wait while the process state is changed and modules are imported, and again while all is
+    restored; delayed ones are raised afterwards. In between, inside :meth:`heard`, they take effect
+    at once. During a training (from :attr:`soft` on) the first signal sets :attr:`requested`, which
+    ends it after a step, and the second ends it at once.
 
     Only the main thread can set handlers, and only a main process trains to the end of a step:
-    a worker of multiprocessing or loky ends when it is told to. What is ignored stays ignored, and
-    a SIGTERM handler of the caller's is called and decides.
+    a worker of multiprocessing or loky ends at once. Ignored signals stay ignored, and the caller's
+    own SIGTERM handler is called and decides.
 
     Attributes
     ----------
     requested : bool
-        Whether the training is to end.
+        Whether the training shall end.
     soft : bool
         Whether a training has begun.
     """
@@ -172,14 +172,14 @@ class StopOnInterrupt:
 
     @property
     def cause(self) -> str | None:
-        """What has ended the training: "user", "SIGTERM" or nothing."""
+        """Cause of the end of the training: "user", "SIGTERM" or None."""
         if not self.requested:
             return None
         return "SIGTERM" if self._number == signal.SIGTERM else "user"
 
     def __enter__(self) -> StopOnInterrupt:
         if threading.current_thread() is threading.main_thread():
-            # SIGINT first here and last in __exit__: only its handler is sure to raise.
+            # SIGINT first here and last in __exit__: only its handler always raises.
             for number in (signal.SIGINT, signal.SIGTERM):
                 previous = signal.getsignal(number)
                 ends = number == signal.SIGTERM and previous == signal.SIG_DFL
@@ -190,7 +190,7 @@ class StopOnInterrupt:
 
     @contextlib.contextmanager
     def raising(self, error: type[Exception]) -> Iterator[None]:
-        """Have the signal that ends a training raise `error` at once, while a callback runs."""
+        """Raise `error` at the signal that ends a training, while a callback runs."""
         self._raises = error
         try:
             yield
@@ -198,7 +198,7 @@ class StopOnInterrupt:
             self._raises = None
 
     def heard(self) -> contextlib.AbstractContextManager:
-        """Let signals go through, or end a training, while the context is entered."""
+        """Return a context in which signals take effect, or end a training."""
         return _Heard(self)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -213,13 +213,13 @@ class StopOnInterrupt:
             self.requested, self._number, self._noted = True, self._noted, 0
         if kind is None and self.cause == "user":
             StopOnInterrupt._last = time.monotonic()
-        # An error has come in between: what was asked for is more than the end of this fit.
+        # An error came in between: the signal must still reach the process.
         lost = self._number if kind is not None and issubclass(kind, Exception) else 0
         if self._noted or lost:
             signal.raise_signal(self._noted or lost)
 
     def _is_kept(self, number: int) -> bool:
-        """Tell whether what was learned is kept after a signal."""
+        """Return whether the learned weights are kept after a signal."""
         by_default = number == signal.SIGINT or self._previous[number] == signal.SIG_DFL
         return by_default and not self._is_worker
 
@@ -235,11 +235,11 @@ class StopOnInterrupt:
         elif not self.soft or not self._is_kept(number):
             self._pass_on(number, frame)
         elif self.requested:
-            # Some who end a process signal it alone and with its group: that is one signal.
+            # Some tools signal a process both alone and with its group: this counts as one signal.
             if number == signal.SIGINT or now - self._since > _ONE_SIGTERM:
                 self._pass_on(number, frame)
         elif number == signal.SIGINT and now - StopOnInterrupt._last < _TWICE:
-            self._pass_on(number, frame)  # not only the fits, one by one, but what makes them
+            self._pass_on(number, frame)  # end the search, not only one fit after another
         else:
             self.requested, self._number, self._since = True, number, now
             if self._raises is not None:
@@ -255,7 +255,7 @@ class StopOnInterrupt:
 
 
 class _Heard:
-    # No generator: between its frames and the caller's a signal would find nobody in charge.
+    # Not a generator: a signal between its frames and the caller's would not be handled.
     def __init__(self, stop: StopOnInterrupt) -> None:
         self.stop = stop
 
@@ -271,12 +271,13 @@ class _Heard:
 
 
 def keep_freed_memory() -> None:
-    """Have blocks of activations used again instead of given back to the kernel at every step.
+    """Make the C library reuse blocks of activations instead of returning them to the kernel.
 
     glibc asks the kernel for every large block, and the kernel fills its pages with zeros: a third
-    of the time of a forward pass. What is large, and how much free memory is kept, follows the
-    largest block that was ever freed. So one is, of which no page was touched. Costs microseconds,
-    at most 64 MB of memory that stays with the process, and nothing with other C libraries.
+    of the time of a forward pass. The size from which blocks are large, and the free memory that is
+    kept, follow the largest block ever freed. One is therefore freed here, without touching its
+    pages. This takes microseconds and at most 64 MB of memory that the process keeps, and does
+    nothing with other C libraries.
     ``SSLEARN_KEEP_FREED_MEMORY=0`` in the environment switches it off.
     """
     if os.environ.get(_SWITCH) == "0":

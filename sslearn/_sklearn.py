@@ -1,4 +1,4 @@
-"""scikit-learn's private names, imported once: a change of theirs is mended in one place."""
+"""scikit-learn's private names, imported once, so that their changes are handled in one place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ try:
 except ImportError:  # scikit-learn below 1.9
 
     class _NoCallbacks:
-        """A callback context that has nobody to call."""
+        """A callback context without callbacks."""
 
         def subcontext(self, **kwargs) -> _NoCallbacks:
             return self
@@ -30,7 +30,7 @@ except ImportError:  # scikit-learn below 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         def set_callbacks(self, *callbacks):
-            """Not there with this version of scikit-learn."""
+            """Raise an error: this version of scikit-learn has no callbacks."""
             raise ImportError(
                 "set_callbacks needs scikit-learn 1.9 or newer, which has callbacks. Found "
                 f"scikit-learn {sklearn.__version__}."

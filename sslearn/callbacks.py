@@ -1,4 +1,4 @@
-"""Callbacks for ``estimator.set_callbacks``, beside those of ``sklearn.callback``.
+"""Callbacks for ``estimator.set_callbacks``, in addition to those of ``sklearn.callback``.
 
 They need scikit-learn 1.9 or newer.
 """
@@ -19,25 +19,25 @@ class OnlineProbe:
     """Fits a scikit-learn estimator on the features while they are being learned.
 
     Every few epochs, and after the last one, a clone of ``estimator`` is fitted on the features
-    of labelled rows and scored on those of held-out ones. Neither changes what is learned.
+    of labelled samples and scored on those of held-out ones. Neither changes what is learned.
 
     Parameters
     ----------
     estimator : estimator
-        A classifier or regressor, or a pipeline that ends in one. Never fitted itself.
+        A classifier or regressor, or a pipeline that ends in one. Only clones of it are fitted.
     X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-        Rows to fit it on, as the self-supervised estimator sees them: inside a pipeline, as they
+        Samples to fit it on, as the self-supervised estimator sees them: inside a pipeline, as they
         come out of the steps before.
     y : array-like
         Their labels.
     X_val : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-        Rows to score it on.
+        Samples to score it on.
     y_val : array-like
         Their labels.
     every : int, default=5
-        Epochs between two probes.
+        Number of epochs between two probes.
     scoring : str or callable, default=None
-        As in :func:`sklearn.metrics.check_scoring`; None: ``estimator.score``.
+        Score as in :func:`sklearn.metrics.check_scoring`. If None, ``estimator.score``.
 
     Attributes
     ----------
@@ -49,15 +49,15 @@ class OnlineProbe:
 
     See Also
     --------
-    sklearn.callback.ScoringMonitor : Scores the estimator itself on the rows it is fitted on.
-    sklearn.callback.ProgressBar : Shows how far a fit has come.
+    sklearn.callback.ScoringMonitor : Scores the estimator itself on the samples it is fitted on.
+    sklearn.callback.ProgressBar : Shows the progress of a fit.
 
     Notes
     -----
-    A fitted estimator keeps its callbacks. A pickled probe keeps its histories but neither rows
-    nor labels, so that a saved model does not carry them; unpickled, it records nothing more. So
-    it is in the worker processes of ``n_jobs=2``: fits there are not probed, and nothing comes
-    back from them. Use ``n_jobs=None`` to probe the fits of a search.
+    A fitted estimator keeps its callbacks. A pickled probe keeps its histories but neither
+    samples nor labels, so that a saved model does not contain them; unpickled, it records nothing
+    more. The same holds in the worker processes of ``n_jobs=2``: fits there are not probed, and
+    no scores come back from them. Use ``n_jobs=None`` to probe the fits of a search.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class OnlineProbe:
     _DATA = ("X", "y", "X_val", "y_val")
 
     def __init__(self, estimator, X, y, X_val, y_val, every=5, scoring=None):
-        from sklearn.metrics import check_scoring  # a second of imports, for those who probe
+        from sklearn.metrics import check_scoring  # a second of imports, paid only with a probe
 
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
             raise ValueError(
@@ -88,7 +88,7 @@ class OnlineProbe:
             if counted and len(rows) != len(labels):
                 raise ValueError(
                     f"The {names} parameters of OnlineProbe must have the same length. Got "
-                    f"{len(rows)} rows and {len(labels)} labels."
+                    f"{len(rows)} samples and {len(labels)} labels."
                 )
         self.estimator = estimator
         self.X = X
@@ -104,7 +104,7 @@ class OnlineProbe:
     def history_(self):
         if not self.histories_:
             raise AttributeError(
-                "history_ is there once an estimator with this OnlineProbe has been fitted."
+                "history_ is available once an estimator with this OnlineProbe has been fitted."
             )
         return self.histories_[-1]
 
@@ -119,10 +119,10 @@ class OnlineProbe:
         self.histories_.append([])
 
     def teardown(self, estimator, context):
-        """Nothing is held."""
+        """Do nothing."""
 
     def on_fit_task_begin(self, estimator, context):
-        """Nothing to do."""
+        """Do nothing."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         """Probe the features, if it is time."""

@@ -1,4 +1,4 @@
-"""What can be said of features without labels."""
+"""Measures of features that need no labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def effective_rank(features) -> float:
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
-        Features of rows. A few thousand rows are enough.
+        Features of samples; a few thousand samples are enough.
 
     Returns
     -------
     float
-        Between 1 and min(n_samples, n_features).
+        The effective rank, between 1 and min(n_samples, n_features).
 
     Examples
     --------
@@ -33,11 +33,11 @@ def effective_rank(features) -> float:
     8.0
     """
     features = check_array(features, dtype=np.float64, input_name="features")
-    # Squares of singular values are eigenvalues, found many times faster. What is lost lies below
-    # 1e-7 of the largest, which the paper's own definition drowns in a constant of that size.
+    # Squares of singular values are eigenvalues, found many times faster. Only values below 1e-7 of
+    # the largest are lost, to which the paper's own definition adds a constant of that size.
     short = torch.from_numpy(features if len(features) >= features.shape[1] else features.T)
     gram = short.T @ short
-    # torch's, on torch's threads: NumPy's waits for its own, seconds where the cores are busy.
+    # torch's function uses torch's threads; NumPy's waits for its own, seconds on busy cores.
     values = np.sqrt(torch.linalg.eigvalsh(gram).numpy().clip(min=0))
     total = values.sum()
     if total == 0:

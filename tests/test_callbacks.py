@@ -204,9 +204,9 @@ class TestOnlineProbe:
         for every in (0, -1, 2.5, True, None):
             with pytest.raises(ValueError, match=r"'every' parameter of OnlineProbe .* Got"):
                 _probe(X, y, every=every)
-        with pytest.raises(ValueError, match=r"'X' and 'y' .* 60 rows and 59 labels"):
+        with pytest.raises(ValueError, match=r"'X' and 'y' .* 60 samples and 59 labels"):
             OnlineProbe(LogisticRegression(), X, y[1:], X, y)
-        with pytest.raises(ValueError, match=r"'X_val' and 'y_val' .* 60 rows and 3 labels"):
+        with pytest.raises(ValueError, match=r"'X_val' and 'y_val' .* 60 samples and 3 labels"):
             OnlineProbe(LogisticRegression(), X, y, X, y[:3])
         with pytest.raises(ValueError, match="scoring"):
             _probe(X, y, scoring="no such score")

@@ -115,7 +115,7 @@ def test_a_head_of_the_wrong_width():
             r"'encoder'.*must return a torch.nn.Module. Got int from encoder\(\(6,\)",
         ),
         (nn.LSTM(6, 3), "must return one float tensor.*Got tuple"),
-        (nn.Flatten(0), "must return a row of features for each row. Got shape \\(6,\\)"),
+        (nn.Flatten(0), "must return a row of features for each sample. Got shape \\(6,\\)"),
     ],
 )
 def test_encoders_that_do_not_fit(encoder, message):
@@ -225,7 +225,7 @@ def test_an_encoder_that_fails_on_one_row_is_refused_before_training():
         def forward(self, x):
             return super().forward(x).squeeze()
 
-    with pytest.raises(ValueError, match=r"row of features for each row. Got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"row of features for each sample. Got shape \(8,\)"):
         small("SimCLR", encoder=Squeezing(6, 8), verbose=1).fit(rows("table"))
 
 
@@ -259,3 +259,13 @@ def test_projectors():
         assert small("SimCLR", projector=projector).fit(X).transform(X).shape == (24, 8)
     with pytest.raises(ValueError, match=r"'projector' parameter does not fit.*\(1, 8\)"):
         small("SimCLR", projector=nn.Linear(7, 3)).fit(X)
+
+
+def test_the_published_encoder_prints_what_it_holds():
+    # CPC reads a table as a series of one channel.
+    printed = str(small("CPC").fit(rows("table")).encoder_)
+    n_features = rows("table").shape[1]
+    assert f"(shape): Reshape(shape=(1, {n_features}))\n" in printed
+    assert "(standardize): Standardize(1 channel, scaled, clipped)\n" in printed
+    width = small("VICReg", embedding_dim=5).fit(rows("table")).encoder_.features
+    assert str(width).startswith("Features(\n  width=5\n")

@@ -1,1 +1,1 @@
-"""The way of X: validation, samples and streams, standardisation, batches."""
+"""Input data: validation, samples and streams, standardisation, batches."""

@@ -1,4 +1,4 @@
-"""Axes that look like another kind's: series with time first, images with channels last, ..."""
+"""Warnings for an unusual order of axes: series with time first, images with channels last, ..."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 __all__ = ["warn_of_other_axes"]
 
-# A last axis up to here may be channels; below `_SMALL` no other axis is looked at.
+# A last axis of up to this length may be channels; other axes below `_SMALL` are not checked.
 _FEW, _SMALL = 16, 8
 
 
 class _Rule(NamedTuple):
-    """Shapes of samples that are rather something else, and the order of axes that cures it."""
+    """Shapes that suggest another kind of sample, and the order of axes that corrects it."""
 
     matches: Callable[[Sequence[int], bool], bool]
     suspicion: str
-    order: tuple[int, ...] | None  # None: a channel axis is to be put in
+    order: tuple[int, ...] | None  # if None, a channel axis is inserted
 
 
 def _time_first(shape: Sequence[int], is_bytes: bool) -> bool:
@@ -50,7 +50,7 @@ def _frames_first(shape: Sequence[int], is_bytes: bool) -> bool:
     return frames >= _SMALL and channels in (1, 3) and min(sides) >= _SMALL
 
 
-# By the number of axes of a sample; the first rule that matches is the one that is told.
+# By the number of axes of a sample; the warning is that of the first rule that matches.
 _RULES = {
     2: (
         _Rule(_time_first, "time comes first", (1, 0)),
@@ -73,16 +73,16 @@ _READ = {
 
 
 def warn_of_other_axes(shape: tuple[int, ...], dtype: str, *, method: str, items: bool) -> None:
-    """Say so when samples look like another kind's; they would be learned from badly.
+    """Warn when the axes of samples suggest another order, from which little would be learned.
 
     Parameters
     ----------
     shape : tuple of int
-        Of one sample.
+        Shape of one sample.
     dtype : str
-        Of the samples; bytes are rather pixels than measurements.
+        Dtype of the samples; bytes are more likely pixels than measurements.
     method : str
-        What moves axes of X: "transpose" of arrays, "permute" of tensors.
+        Method of X that moves axes: "transpose" of arrays, "permute" of tensors.
     items : bool
         Whether samples come from a dataset or loader, one by one.
     """
@@ -91,14 +91,14 @@ def warn_of_other_axes(shape: tuple[int, ...], dtype: str, *, method: str, items
             continue
         x = "x" if items else "X"
         if rule.order is None:
-            cure = f"{x}[None]" if items else f"{x}[:, None]"
+            remedy = f"{x}[None]" if items else f"{x}[:, None]"
         else:
             order = rule.order if items else (0, *(axis + 1 for axis in rule.order))
-            cure = f"{x}.{method}{order}"
-        cure = f"let items be {cure}" if items else f"pass {cure}"
+            remedy = f"{x}.{method}{order}"
+        remedy = f"return {remedy} as items" if items else f"pass {remedy}"
         read = _READ[len(shape)].format(*shape)
         warnings.warn(
-            f"X has rows of shape {shape}, read as {read}. If {rule.suspicion}, {cure}.",
+            f"X has samples of shape {shape}, read as {read}. If {rule.suspicion}, {remedy}.",
             stacklevel=6,  # whoever calls fit
         )
         return

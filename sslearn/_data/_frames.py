@@ -1,4 +1,4 @@
-"""The columns of data frames, of pandas, polars and pyarrow alike, by what these share."""
+"""Columns of data frames of pandas, polars and pyarrow, by the attributes that these share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 __all__ = ["dtypes_of", "refuse_dates", "refuse_repeated_names", "refuse_values"]
 
-# How the names of dtypes begin that are no numbers but would be converted to some: pandas'
+# First letters of the names of dtypes that are no numbers but would be converted to some: pandas'
 # datetime64[ns], timedelta64[ns] and period[D], polars' Datetime, Date, Time and Duration,
 # pyarrow's timestamp[us], date32[day], time64[us], duration[us] and month_day_nano_interval.
 _DATES = ("date", "time", "period", "duration", "month_")
-# What a column may hold instead of numbers, and what to do about it.
-_CURES = {
+# What a column may hold instead of numbers, and the remedy.
+_REMEDIES = {
     "text": (
-        "encode text, say by TfidfVectorizer or by a ColumnTransformer with "
+        "encode text, for example by TfidfVectorizer or by a ColumnTransformer with "
         "OneHotEncoder(sparse_output=False)"
     ),
-    "dates or times": "take numbers from dates, say the year or the seconds since one",
+    "dates or times": "take numbers from dates, for example the year or the seconds since one",
     "lists or other objects": "spread lists over columns",
 }
 # Names that are printed.
@@ -28,7 +28,7 @@ _MOST_NAMES = 10
 
 
 def dtypes_of(X: Any) -> list | None:
-    """Return the dtypes of the columns of a data frame; None if X is none."""
+    """Return the dtypes of the columns of a data frame; None if X is not one."""
     dtypes = getattr(X, "dtypes", None)  # pandas, polars
     if dtypes is None or not hasattr(X, "columns"):  # pyarrow
         dtypes = getattr(getattr(X, "schema", None), "types", None)
@@ -40,7 +40,7 @@ def _names_of(X: Any) -> list:
 
 
 def refuse_repeated_names(X: Any, error: Exception) -> None:
-    """Say why scikit-learn could not compare names of columns, if they are given twice."""
+    """Explain why scikit-learn could not compare names of columns, if some are given twice."""
     repeated = [column for column, n in Counter(_names_of(X)).items() if n > 1]
     if repeated:
         raise ValueError(
@@ -50,7 +50,7 @@ def refuse_repeated_names(X: Any, error: Exception) -> None:
 
 
 def refuse_dates(name: str, X: Any, dtypes: list) -> None:
-    """Refuse dates and times by their dtype: some would be converted, in whatever their unit."""
+    """Refuse dates and times by their dtype: some would be converted, whatever their unit."""
     if any(map(_is_date, set(dtypes))):
         each = zip(_names_of(X), dtypes, strict=True)
         dates = [column for column, dtype in each if _is_date(dtype)]
@@ -62,7 +62,7 @@ def _is_date(dtype: Any) -> bool:
 
 
 def refuse_values(name: str, X: Any, dtypes: list, error: Exception) -> None:
-    """Refuse columns that could not be converted, as `error` says, by their names."""
+    """Refuse columns that could not be converted, with their names; `error` is the reason."""
     if not dtypes:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required by "
@@ -83,8 +83,8 @@ def refuse_values(name: str, X: Any, dtypes: list, error: Exception) -> None:
 
 def _message(name: str, found: dict[str, list]) -> str:
     got = " and ".join(f"{kind} in {_listed(names)}" for kind, names in found.items())
-    cure = ", and ".join(_CURES[kind] for kind in found)
-    return f"{name} needs columns of numbers. Got {got} instead; first {cure}."
+    remedy = ", and ".join(_REMEDIES[kind] for kind in found)
+    return f"{name} needs columns of numbers. Got {got} instead; first {remedy}."
 
 
 def _listed(names: list) -> str:
@@ -99,7 +99,7 @@ def _column(X: Any, i: int) -> Any:
 
 
 def _kind(column: Any) -> str | None:
-    """Return what a column holds instead of numbers: a key of `_CURES`."""
+    """Return what a column holds instead of numbers: a key of `_REMEDIES`."""
     values = np.asarray(column)
     if values.ndim == 1 and values.dtype.kind in "biufc":
         return None

@@ -1,4 +1,4 @@
-"""Where the values of a feature or channel lie, as far as a few bad samples have no say in it."""
+"""Range of the values of a feature or channel, on which a few bad samples have no influence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 __all__ = ["Limits", "Subsample", "find_limits"]
 
-# What a subsample holds at most, and positions of a series, image or volume that it looks at.
+# Maximum size of a subsample, and positions of a series, image or volume that it takes.
 _MOST_ROWS, _MOST_BYTES = 100_000, 128 * 2**20
 _POSITIONS = 64
 # Outer quantiles leave out this part of the values at either end, or two samples of few; limits lie
-# this many times the distance of the two quantiles beyond them. With medians and quartiles instead,
-# spikes, beats and the rare large counts of a table would be taken for errors.
+# `_WIDENED` times the distance of the two quantiles beyond them. With medians and quartiles
+# instead, spikes, beats and the rare large counts of a table would count as errors.
 _TAIL, _BAD_ROWS, _WIDENED = 1000, 2, 10
-# Values that differ from the most common one, in samples, from which on they have quantiles.
+# Number of samples that must differ from the most common value for quantiles of these.
 _ENOUGH = 8
 
 
@@ -32,10 +32,10 @@ def _hashes(first: int, stop: int) -> np.ndarray:
 class Subsample:
     """A random subsample of the rows of a stream: all of them, up to 100,000.
 
-    Rows are kept whose number has a small hash, and the bound is halved whenever there are too
-    many, so that the choice depends on nothing but how many rows there are: not on batches,
-    dtypes or containers. Of wide tables fewer rows are kept, 128 MiB in all, and of series, images
-    and volumes the same 64 positions of each.
+    Rows whose number has a small hash are kept, and the bound is halved whenever there are too
+    many, so that the choice depends on the number of rows alone, not on batches, dtypes or
+    containers. Wide tables keep fewer rows, 128 MiB in all; series, images and volumes keep the
+    same 64 positions of each.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ class Subsample:
         row_bytes = 8 * sample_shape[0] * min(n_positions, _POSITIONS)
         self._most = max(32, min(_MOST_ROWS, _MOST_BYTES // row_bytes))
         self._bound = 2**64 - 1
-        # Both grow as a list does. Kept batch by batch, small blocks between large ones that come
-        # and go would cost gigabytes of memory that is free and of no use.
+        # Both grow as a list does. Kept batch by batch, small blocks between large temporary ones
+        # would fragment gigabytes of free memory.
         self._hashes = np.empty(0, dtype=np.uint64)
         self._kept: torch.Tensor | None = None
         self._n_kept = 0
 
     def update(self, x: torch.Tensor) -> None:
-        """Take in the next rows, (n, features) or (n, channels, ...)."""
+        """Add the next rows, (n, features) or (n, channels, ...)."""
         hashes = _hashes(self.n_rows, self.n_rows + len(x))
         self.n_rows += len(x)
         few = hashes <= self._bound
@@ -82,7 +82,7 @@ class Subsample:
             kept[: len(left)] = kept[torch.from_numpy(left)]
 
     def _grown(self, x: torch.Tensor, n: int) -> torch.Tensor:
-        """Return where rows are kept, with room for `n` of the dtype of `x` too."""
+        """Return the tensor of kept rows, with room for `n`, in a dtype that holds `x` too."""
         if self._kept is None:
             self._kept = torch.empty(0, *x.shape[1:], dtype=x.dtype)
         dtype = x.dtype if x.dtype == self._kept.dtype else torch.float64
@@ -94,7 +94,7 @@ class Subsample:
         return self._kept
 
     def values(self) -> torch.Tensor:
-        """Return what was kept in float64, of shape (features or channels, rows, positions)."""
+        """Return the kept values in float64, of shape (features or channels, rows, positions)."""
         assert self._kept is not None
         kept = self._kept[: self._n_kept].transpose(0, 1)
         return kept.to(torch.float64).contiguous()
@@ -102,14 +102,14 @@ class Subsample:
 
 @dataclass
 class Limits:
-    """Where the values of each feature or channel lie; all of shape (features or channels,).
+    """Range of the values of each feature or channel; all of shape (features or channels,).
 
     Attributes
     ----------
     low, high : Tensor
         The outer quantiles.
     least, most : Tensor
-        What lies beyond these is an error, or something else than was seen in training.
+        Values beyond these are errors, or differ from all that was seen in training.
     """
 
     low: torch.Tensor
@@ -124,16 +124,16 @@ def find_limits(values: torch.Tensor, smallest: torch.Tensor, largest: torch.Ten
     Parameters
     ----------
     values : Tensor of shape (channels, rows, positions)
-        As :meth:`Subsample.values` returns them.
+        Values as :meth:`Subsample.values` returns them.
     smallest, largest : Tensor of shape (channels,)
-        Of all rows, those left out of the subsample too.
+        Extremes of all rows, also of those that the subsample leaves out.
     """
     n_rows = values.shape[1]
     values = values.flatten(1)
     low, high = _outer_quantiles(values, n_rows)
     margin = _WIDENED * (high - low)
     least, most = low - margin, high + margin
-    # Nearly all values of such a channel are one and the same: those that differ decide.
+    # Nearly all values of such a channel are equal: the limits are those of the others.
     for i in (low == high).nonzero().flatten().tolist():
         different = values[i][values[i] != low[i]]
         n_different = len(different) * n_rows // values.shape[1]

@@ -1,8 +1,8 @@
-"""The rows of X, wherever they are: one face for arrays, data sets and streams.
+"""The rows of X, wherever they are: one interface for arrays, data sets and streams.
 
 ``Rows`` can be asked for any row by number: an array, a memory map, a tensor, a map-style
 dataset. A ``Stream`` can only be read from its beginning: an iterable dataset, a loader.
-Nothing is copied or cast whole; a batch is what moves.
+Nothing is copied or cast whole, only batch by batch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .._process_state import default_generator_kept
 
 __all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
 
-# What a pass over all rows reads at a time: far above the cost of a call, within the cache.
+# Bytes that a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
-# A sample of rows that is kept while an estimator is fitted: as many as say enough of all of
-# them, but of large images no more than fit here.
+# A sample of rows that is kept while an estimator is fitted: enough to
+# describe all of them, but fewer of large images.
 _SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
 # Dtypes for which torch has few operations, and those that hold all their values.
 _CASTS = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
@@ -39,13 +39,13 @@ def chunk_rows(sample_shape: tuple[int, ...], itemsize: int = 8) -> int:
 
 
 def sample_rows(sample_shape: tuple[int, ...], itemsize: int = 4, most: int = _SAMPLE_ROWS) -> int:
-    """Return how many rows a sample that is kept in memory has, at most."""
+    """Return the maximum number of rows that are kept in memory as a sample."""
     fit = _SAMPLE_BYTES // (itemsize * int(np.prod(sample_shape)))
     return max(2, min(most, fit))
 
 
 def _view(array: np.ndarray) -> torch.Tensor | None:
-    """View a NumPy array as a tensor; None where torch cannot (strides, byte order, dtype).
+    """View a NumPy array as a tensor, or return None where torch cannot (strides, dtype, ...).
 
     A read-only array is viewed too, without the warning that ``torch.from_numpy`` gives: it is
     presented under its address as writeable, and never written.
@@ -66,22 +66,22 @@ def _view(array: np.ndarray) -> torch.Tensor | None:
 
 
 def is_picture(x: Any) -> bool:
-    """Tell a PIL image by its face; NumPy would take it, with its channels last."""
+    """Return whether x looks like a PIL image; NumPy would read it, with channels last."""
     return all(hasattr(x, name) for name in ("mode", "size", "convert"))
 
 
 def is_dense(x: torch.Tensor) -> bool:
-    """Tell whether a tensor has one value for each place of a shape."""
+    """Return whether a tensor has one value for each position of its shape."""
     return x.layout == torch.strided and not (x.is_nested or x.is_quantized or x.is_meta)
 
 
 def plain_tensor(x: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of no subclass, of a dtype in which torch can compute.
+    """Return a plain tensor, not of a subclass, of a dtype in which torch can compute.
 
     Subclasses (of MONAI, of torchvision's v2 transforms) hook into every operation.
     """
     if type(x) is not torch.Tensor:
-        # Nested tensors and others that only wrap tensors can be nothing else.
+        # Nested tensors and others that only wrap tensors cannot be converted.
         with contextlib.suppress(NotImplementedError, RuntimeError):
             x = x.as_subclass(torch.Tensor)
     if x.requires_grad:
@@ -100,7 +100,7 @@ def first_of(item: Any) -> Any:
 
 
 def as_batch(x: Any) -> torch.Tensor:
-    """Make what a dataset or a loader gave a tensor; never one sample of several arrays."""
+    """Convert an item of a dataset or a loader to a tensor; several arrays are refused."""
     if isinstance(x, torch.Tensor):
         x = plain_tensor(x)
         if x.dtype.is_complex or not is_dense(x):
@@ -111,7 +111,7 @@ def as_batch(x: Any) -> torch.Tensor:
     try:
         array = np.asarray(x)
     except ValueError as error:  # lists of lists of different lengths
-        raise TypeError(_no_item(f"a {type(x).__name__} of no one shape")) from error
+        raise TypeError(_no_item(f"a {type(x).__name__} without a common shape")) from error
     if array.dtype.kind not in "biuf":
         raise TypeError(_no_item(type(x).__name__))
     tensor = _view(array)
@@ -119,7 +119,7 @@ def as_batch(x: Any) -> torch.Tensor:
 
 
 def _refuse_other_items(x: Any) -> None:
-    """Refuse what NumPy would make an array of, though it is not the sample that is meant."""
+    """Refuse items that NumPy would convert to an array other than the intended sample."""
     if isinstance(x, tuple | list) and _holds_arrays(x):
         raise TypeError(
             "Items of a torch dataset or loader must be x or (x, ...), where x is one array or "
@@ -127,8 +127,8 @@ def _refuse_other_items(x: Any) -> None:
             "of x itself, by the 'augment' parameter."
         )
     if is_picture(x):
-        cure = "convert it by np.asarray(image.convert('RGB')).transpose(2, 0, 1) or pil_to_tensor"
-        raise TypeError(_no_item("a PIL image", f"; {cure} of torchvision"))
+        remedy = "convert it by np.asarray(image.convert('RGB')).transpose(2, 0, 1)"
+        raise TypeError(_no_item("a PIL image", f"; {remedy} or pil_to_tensor of torchvision"))
     refuse_masked(x)
 
 
@@ -138,7 +138,7 @@ def stacked(items: Sequence[Any], sample_shape: tuple[int, ...] | None = None) -
     kind = type(xs[0])
     # All at once where all are alike, which is faster than one by one.
     if kind in _STACKS and all(type(x) is kind for x in xs):
-        # What has another shape is told below.
+        # Samples of another shape are reported below.
         with contextlib.suppress(RuntimeError, ValueError):
             batch = as_batch(_STACKS[kind](xs))
             if sample_shape is None or batch.shape[1:] == sample_shape:
@@ -160,7 +160,7 @@ def refuse_masked(x: Any) -> None:
 
 
 def _holds_arrays(x: Sequence[Any]) -> bool:
-    """Tell whether anything in nested lists is no plain number."""
+    """Return whether nested lists hold anything but plain numbers."""
     return any(
         _holds_arrays(part)
         if isinstance(part, tuple | list)
@@ -169,10 +169,10 @@ def _holds_arrays(x: Sequence[Any]) -> bool:
     )
 
 
-def _no_item(got: str, cure: str = "") -> str:
+def _no_item(got: str, remedy: str = "") -> str:
     return (
         "Items of a torch dataset or loader must be dense arrays or tensors x of real numbers, or "
-        f"tuples (x, ...) that begin with one. Got {got} instead{cure}."
+        f"tuples (x, ...) that begin with one. Got {got} instead{remedy}."
     )
 
 
@@ -187,14 +187,14 @@ def _to_native(array: np.ndarray) -> torch.Tensor:
 
 
 class Rows:
-    """Rows that can be asked for by number.
+    """Rows with access by number.
 
     Parameters
     ----------
     source : ndarray, Tensor or map-style Dataset
-        Already validated.
+        The rows, already validated.
     first : Tensor, optional
-        For a dataset, the x of its first item.
+        First x of a dataset.
     """
 
     is_stream = False
@@ -217,11 +217,11 @@ class Rows:
 
     @property
     def dtype(self) -> str:
-        """Name of the rows' dtype; made when asked for, which one sample's transform does not."""
+        """Name of the rows' dtype; made on access, since ``transform`` does not need it."""
         return str(self._typed.dtype)
 
     def view_as(self, sample_shape: tuple[int, ...]) -> None:
-        """Give rows in another shape from now on, (1, features) for (features,) say."""
+        """Return rows in another shape from now on, for example (1, features) for (features,)."""
         self.sample_shape = tuple(sample_shape)
 
     def _shaped(self, batch: torch.Tensor) -> torch.Tensor:
@@ -244,7 +244,7 @@ class Rows:
         return self._shaped(stacked(items, self.item_shape))
 
     def slices(self, size: int) -> Iterator[torch.Tensor]:
-        """Go through all rows in order, `size` at a time, without a copy where that is possible."""
+        """Yield all rows in order, `size` at a time, without a copy where that is possible."""
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             if self.tensor is not None:
@@ -274,14 +274,14 @@ class Stream:
     loader : DataLoader
         The caller's own, or one around an iterable dataset.
     drop_short : bool
-        Leave out a last batch that is shorter than the first (a loader of the caller's says
-        itself what it leaves out).
+        Leave out a last batch that is shorter than the first (the caller's loader decides this
+        itself).
     keep_generator : bool
-        Leave torch's default generator alone, from which going through a loader draws the seed
-        of its workers. In ``fit`` the generator is the fit's own, and each epoch wants another
+        Restore torch's default generator, from which iterating over a loader draws the seed of
+        its workers. In ``fit`` the generator is seeded by the fit, and each epoch needs another
         seed.
     minimum : int
-        Rows that are needed, for the message when there are none.
+        Number of rows required, for the message when there are none.
     """
 
     is_stream = True
@@ -296,15 +296,15 @@ class Stream:
         first = next(items, None)
         if first is None:
             raise ValueError(
-                "Found no rows in X: the torch dataset or loader gave no batch while a minimum "
+                "Found no samples in X: the torch dataset or loader gave no batch while a minimum "
                 f"of {minimum} is required."
             )
-        # What has been begun is gone on with: a stream may be one that can be read once only.
+        # Continue the iterator already started: a stream may be readable only once.
         self._begun: tuple[Any, Iterator[Any]] | None = (first, items)
         batch = as_batch(first_of(first))
         self.dtype = str(batch.dtype)
         self.item_shape = self.sample_shape = tuple(batch.shape[1:])
-        #: Batches of a pass, at most; None where only the stream itself ends it.
+        #: Maximum number of batches of a pass; if None, the stream alone ends it.
         self.limit: int | None = None
         self.n_rows: int | None = None
         self.n_batches: int | None = None
@@ -313,14 +313,14 @@ class Stream:
 
     @property
     def ends(self) -> bool:
-        """Whether it is certain that a pass has an end."""
+        """Whether a pass certainly has an end."""
         try:
             return self.limit is not None or len(self.loader) >= 0
         except TypeError:  # an iterable dataset, or a sampler without a length
             return False
 
     def view_as(self, sample_shape: tuple[int, ...]) -> None:
-        """Give rows in another shape from now on."""
+        """Return rows in another shape from now on."""
         self.sample_shape = tuple(sample_shape)
 
     def _begin(self) -> Iterator[Any]:
@@ -330,7 +330,7 @@ class Stream:
         return iter(self.loader)
 
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
-        """Go through all rows, up to :attr:`limit`; `size` is the loader's affair."""
+        """Yield all rows, up to :attr:`limit`; `size` is ignored, since the loader sets it."""
         items = (
             self._begin()
             if self._begun is None
@@ -344,14 +344,14 @@ class Stream:
                 yield batch.reshape(len(batch), *self.sample_shape)
 
     def count(self, sizes: list[int], head: torch.Tensor) -> None:
-        """Take note of the sizes of all batches and of the first rows, seen in the first pass."""
+        """Record the sizes of all batches and the first rows, seen in the first pass."""
         self.head = head
         self.n_rows = sum(sizes)
         self.batch_size = max(sizes, default=0)
         self.n_batches = sum(self._kept(size, sizes[0]) for size in sizes)
         if self.n_rows > 1 and not self.n_batches:
             raise ValueError(
-                "All batches of X have one row, whose loss has nothing to compare it with. Make "
+                "All batches of X have one sample, which the loss can compare with no other. Make "
                 "the DataLoader with a batch_size of 2 or more."
             )
 
@@ -360,7 +360,7 @@ class Stream:
         return size > 1 and not (self.drop_short and size < first)
 
     def batches(self) -> Iterator[torch.Tensor]:
-        """Go through the batches that are trained on."""
+        """Yield the batches that are trained on."""
         first = None
         for batch in self.slices():
             first = len(batch) if first is None else first

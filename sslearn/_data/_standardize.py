@@ -15,29 +15,29 @@ from ._limits import Limits, Subsample, find_limits
 __all__ = ["Standardize", "Statistics", "check_finite"]
 
 # Dtypes whose values float32 holds exactly. The others are shifted in float64 before the cast:
-# cast first, 1.7e9 + U(0, 100), a time stamp, keeps two distinct values.
+# if cast first, a time stamp 1.7e9 + U(0, 100) keeps two distinct values.
 _NARROW = {torch.uint8, torch.int8, torch.int16, torch.bool}
 _NARROW |= {torch.float32, torch.float16, torch.bfloat16}
-# The largest value of a byte, and the value that something must come near for numbers to be bytes.
+# The largest value of a byte, and the value that some must exceed for numbers to count as bytes.
 _BYTE, _BRIGHT = 255, 128
 # Bands whose own range covers this part of the range of all three are those of a photograph.
 _ALIKE = 0.5
 # The parts of the samples, over all channels and in one, whose spread may be below the noise of the
 # views before a warning says so.
 _MOST_DROWNED, _BAND_DROWNED = 0.5, 0.9
-# What to do about what is no number, by the axes of a batch: scikit-learn's imputers take tables
-# alone, and refuse infinity.
-_CURES = {
-    ("NaN", 2): "fill them in before, with sklearn.impute.SimpleImputer, say",
-    ("NaN", 3): "fill them in before, by numpy.interp along time, say",
+# Remedies for values that are no numbers, by the axes of a batch: scikit-learn's imputers take
+# tables alone, and refuse infinity.
+_REMEDIES = {
+    ("NaN", 2): "fill them in first, for example with sklearn.impute.SimpleImputer",
+    ("NaN", 3): "fill them in first, for example by numpy.interp along time",
 }
-# How many widths of the middle half of a column its mean may lie off the median: farther off,
+# Distance of the mean from the median, in widths of the middle half of a column, above which
 # float32 would merge the values of most rows.
 _FAR = 30.0
 
 
 def _is_grid(shape: tuple[int, ...]) -> bool:
-    """Tell whether samples are images or volumes: views see those in [0, 1]."""
+    """Return whether samples are images or volumes, whose views are drawn in [0, 1]."""
     return len(shape) >= 3
 
 
@@ -54,17 +54,17 @@ def check_finite(x: torch.Tensor, estimator_name: str) -> float:
     where = f"{axis} {int((~x.isfinite()).nonzero()[0, 1])}"
     if x.shape[1] > 1:
         where += f" (of 0 to {x.shape[1] - 1}) and maybe others"
-    cure = _CURES.get(
-        (what, x.ndim), "fill them in before" if what == "NaN" else "clip them before"
+    remedy = _REMEDIES.get(
+        (what, x.ndim), "fill them in first" if what == "NaN" else "clip them first"
     )
     raise ValueError(
         f"Input X contains {what}, in {where}. {estimator_name} needs finite numbers: drop such "
-        f"rows, or {cure}."
+        f"samples, or {remedy}."
     )
 
 
 def _sum(x: torch.Tensor) -> torch.Tensor:
-    """Sum over all axes but the second, which is four times faster like this than by axes."""
+    """Sum over all axes but the second; four times faster than ``x.sum(axes)``."""
     if x.ndim == 2:
         return x.new_ones(len(x)) @ x
     return x.flatten(2).sum(2).sum(0)
@@ -74,15 +74,15 @@ class Statistics:
     """Mean, standard deviation, extremes and limits per feature or channel, streamed.
 
     Batches are merged by their means and squared deviations, in float64, so that nothing is
-    lost to cancellation. All is taken as the distance from the first row: a constant is then
-    exactly zero, where its mean would be off by a rounding, and that would pass for a deviation.
+    lost to cancellation. All values are differences from the first row: a constant is then exactly
+    zero, while its mean would have a rounding error, which would count as a deviation.
     Where values lie beyond the limits (see :func:`sslearn._data._limits.find_limits`), mean and
     deviation are those of the values within, in a subsample: all rows of up to 100,000.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        (features,), or (channels, ...): statistics are per feature of a table and per channel
+        Shape (features,) or (channels, ...): statistics are per feature of a table and per channel
         otherwise.
     """
 
@@ -96,12 +96,12 @@ class Statistics:
         self._smallest = torch.full_like(self._mean, math.inf)
         self._largest = torch.full_like(self._mean, -math.inf)
         self._subsample = Subsample(self.sample_shape)
-        # What keeps a feature of a table from being zeros and ones: 0 for those.
+        # Distance of a feature of a table from zeros and ones: 0 for those.
         self._not_binary = torch.zeros_like(self._mean)
         self._whole = _is_grid(self.sample_shape)
 
     def update(self, x: torch.Tensor) -> None:
-        """Take in a batch of shape (n, *sample_shape), in its own dtype, on any device."""
+        """Add a batch of shape (n, *sample_shape), in its own dtype, on any device."""
         if not len(x):
             return
         self.n_rows += len(x)
@@ -150,7 +150,7 @@ class Statistics:
         return bool((self._smallest >= 0).all() and (self._largest <= _BYTE).all())
 
     def layer(self, standardize: bool = True) -> Standardize:
-        """Return the layer that takes rows of these statistics to zero mean and unit variance."""
+        """Return the layer that brings rows of these statistics to zero mean and unit variance."""
         if self._first is None:
             return _untouched(self.sample_shape)
         values = self._subsample.values()
@@ -169,22 +169,22 @@ class Statistics:
         return made
 
     def _moments(self, values: torch.Tensor, limits: Limits) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what is subtracted, and what is divided by."""
+        """Return the mean to subtract and the scale to divide by."""
         assert self._first is not None
         mean = self._first + self._mean
         scale = (self._m2 / max(self._weight, 1)).sqrt()
         beyond = (self._smallest < limits.least) | (self._largest > limits.most)
         for i in (beyond | ~scale.isfinite()).nonzero().flatten().tolist():
             # Errors do not count: clipped to ten times the usual distance, one of three hundred
-            # rows would still triple the deviation. As parts of the largest value, whose square
-            # need not be a number.
+            # rows would still triple the deviation. In units of the largest value, whose
+            # square may overflow.
             inside = values[i][(values[i] >= limits.least[i]) & (values[i] <= limits.most[i])]
             unit = inside.abs().max().clamp_min(np.finfo(np.float64).tiny)
             inside /= unit
             mean[i], scale[i] = inside.mean() * unit, inside.std(correction=0) * unit
-        # What was computed, as 0.1 + 0.2 beside 0.3, may differ in the last digit and be constant.
+        # Computed constants, such as 0.1 + 0.2 and 0.3, may differ in the last digit.
         floor = 10 * np.finfo(np.float64).eps * mean.abs()
-        # Zeros and ones have a scale already: a rare category must not become a hundred.
+        # Zeros and ones have a scale already: a rare category must not be scaled up a hundredfold.
         binary = (self._not_binary == 0) & (len(self.sample_shape) == 1)
         scale = torch.where((scale <= floor) | binary, torch.ones_like(scale), scale)
         if len(self.sample_shape) == 1:
@@ -202,7 +202,7 @@ class Statistics:
             return None
         if is_bytes:
             return torch.zeros_like(self._mean), torch.full_like(self._mean, _BYTE)
-        # The extremes, unless these lie far off what nearly all values are.
+        # The extremes, unless they lie far from nearly all values.
         width = limits.high - limits.low
         low = torch.where(self._smallest < limits.low - width, limits.low, self._smallest)
         high = torch.where(self._largest > limits.high + width, limits.high, self._largest)
@@ -213,14 +213,14 @@ class Statistics:
         return low, high
 
     def drowned(self, layer: Standardize, noise: float) -> str | None:
-        """Say whose spread is below that of the noise of views, in units of what views see.
+        """Name the samples, or the channel, whose spread is below the noise of the views.
 
         Parameters
         ----------
         layer : Standardize
-            As :meth:`layer` returned it.
+            Layer as :meth:`layer` returned it.
         noise : float
-            Standard deviation of what the views add.
+            Standard deviation of the noise that the views add.
         """
         if self._first is None or noise <= 0:
             return None
@@ -230,7 +230,7 @@ class Statistics:
         spread = (
             (values - middle[:, None, None]).div_(unit[:, None, None]).square_().mean(2).sqrt_()
         )
-        # What is the same in all positions, and equal to most others, has nothing to lose.
+        # A channel that is the same in all positions, and equal to most others, loses nothing.
         below = (spread > 0) & (spread < noise)  # (channels, rows)
         of_rows = float(((below | (spread == 0)).all(0) & below.any(0)).double().mean())
         if of_rows > _MOST_DROWNED:
@@ -244,7 +244,7 @@ class Statistics:
 
 
 def _alike(low: torch.Tensor, high: torch.Tensor) -> bool:
-    """Tell whether the ranges of bands are those of one unit, as in a photograph."""
+    """Return whether the ranges of bands are alike, as in a photograph."""
     return bool((high - low >= _ALIKE * (high.max() - low.min())).all())
 
 
@@ -270,13 +270,14 @@ class Standardize(nn.Module):
     Parameters
     ----------
     sample_shape : tuple of int
-        Of one row.
+        Shape of one row.
     bands : tuple of two tensors of shape (channels,), or None
-        The values of each channel that become 0 and 1; only of images and volumes.
+        Values of each channel that become 0 and 1, for images and volumes. If None, there is no
+        such step.
     mean, scale : Tensor of shape (features,) or (channels,)
-        In the unit of the data.
+        Values to subtract and to divide by, in the unit of the data.
     least, most : Tensor of shape (features,) or (channels,)
-        Values beyond are clipped to these.
+        Limits to which values are clipped.
     """
 
     shift: torch.Tensor
@@ -321,8 +322,8 @@ class Standardize(nn.Module):
         keep("least", least)
         keep("most", most)
         # In float32, unless the numbers come near the ends of its range. What is subtracted first
-        # is a number that float32 has, so that large numbers close to it, time stamps say, lose
-        # nothing; what is left of the mean goes with the scaling.
+        # is a number that float32 has, so that large numbers close to it, time stamps for example,
+        # lose nothing; the rest of the mean is subtracted with the scaling.
         ends = torch.cat((mean.abs(), scale, 1 / scale))
         self.fits_float32 = bool((ends < 1e37).all())
         near = mean.float()
@@ -347,7 +348,7 @@ class Standardize(nn.Module):
 
     def _apply(self, fn, recurse=True):
         # A module's .half() or .double() must not round the statistics: they follow the device
-        # alone, and the dtype is that of what comes out, which the layers behind take.
+        # alone, and the dtype is that of the output, for the layers that follow.
         kept = dict(self.named_buffers())
         super()._apply(fn, recurse)
         for name, buffer in kept.items():
@@ -355,8 +356,14 @@ class Standardize(nn.Module):
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.shift.device)).dtype
         return self
 
+    def extra_repr(self) -> str:
+        n, kind = len(self.shift), "feature" if self.shift.ndim == 1 else "channel"
+        scaled = bool((self.shift != 0).any() or (self.gain != 1).any())
+        words = [f"{n} {kind}{'s' * (n != 1)}", "scaled" if scaled else "not scaled"]
+        return ", ".join(words + ["clipped"] * self.is_clipped)
+
     def unit(self, x: torch.Tensor) -> torch.Tensor:
-        """Give what views are drawn from: [0, 1] for images, standardised for other kinds."""
+        """Return the input of the views: in [0, 1] for images, standardised for other kinds."""
         if not self.is_grid:
             return self(x)
         if self.is_zero_to_one and not self.is_clipped:
@@ -368,7 +375,7 @@ class Standardize(nn.Module):
         return self._clip(shifted.mul_(self.unit_scale), self.unit_least, self.unit_most, x.dtype)
 
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
-        """Follow :meth:`unit`, or the views drawn from it: to zero mean and unit variance."""
+        """Bring the output of :meth:`unit`, or views of it, to zero mean and unit variance."""
         return (x - self.unit_mean) * self.unit_gain if self.is_grid else x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -385,7 +392,7 @@ class Standardize(nn.Module):
     def _clip(
         self, x: torch.Tensor, least: torch.Tensor, most: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
-        """Clip in place what was made of values of a dtype, unless none of it can lie beyond."""
+        """Clip in place, unless no value of this input dtype can lie beyond the limits."""
         if not self.is_clipped or (self.holds_bytes and dtype == torch.uint8):
             return x
         return x.clamp_(least, most)

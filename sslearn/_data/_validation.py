@@ -1,4 +1,4 @@
-"""From what a caller passes as X to rows: what is accepted, and one sentence for what is not."""
+"""Conversion of the caller's X to rows, with one clear error sentence for each unusable input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def resolve_device(device: str) -> torch.device:
 def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | Stream:
     """Validate X and wrap it; sets (`reset`) or compares what is known of the input.
 
-    Finiteness is not looked at here: whoever reads the rows first does that, batch by batch.
+    Finiteness is checked later, by the first pass over the rows, batch by batch.
     """
     known = None if reset else _as_in_fit(estimator, X)
     if known is not None:
@@ -108,9 +108,9 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
 
 
 def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
-    """Return X as an array if it plainly is what fit has seen; None if that takes a closer look.
+    """Return X as an array if it clearly has the form seen in fit, else None: validate it fully.
 
-    For a single sample scikit-learn's validation takes longer than many an encoder.
+    For a single sample scikit-learn's validation takes longer than many encoders.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None and type(X).__name__ == "DataFrame" and hasattr(X, "to_numpy"):
@@ -131,8 +131,8 @@ def too_few_rows(estimator, n: int, sample_shape: tuple[int, ...], minimum: int 
     )
 
 
-# What makes of PIL images what images are here.
-_CURE_OF_PICTURES = (
+# Conversion of PIL images.
+_REMEDY_FOR_PICTURES = (
     "make an array (n, channels, height, width) of the images first, of each by "
     "np.asarray(image.convert('RGB')).transpose(2, 0, 1)"
 )
@@ -156,7 +156,7 @@ def _shape_message(estimator, shape: tuple[int, ...]) -> str:
 
 
 def _refuse_another_shape(estimator, X: Any) -> None:
-    """Refuse arrays that are no table, or ought to be none; scikit-learn would count features."""
+    """Refuse arrays of another shape, unless scikit-learn's own count of features will do so."""
     shape = getattr(X, "shape", ())
     if len(shape) < 2 or len(shape) == 2 == len(estimator.input_shape_) + 1:
         return
@@ -179,7 +179,7 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
     name, dtypes = _name(estimator), dtypes_of(X)
     check = partial(validate_data, estimator, X, reset=reset)
     if dtypes is not None:
-        # What scikit-learn has to say of names and their number comes before what they hold.
+        # scikit-learn's checks of names and their number come before the contents of the columns.
         try:
             validate_data(estimator, X, reset=reset, skip_check_array=True)
         except ValueError as error:
@@ -196,12 +196,12 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
             allow_nd=True,
             ensure_min_samples=minimum,
         )
-        if array.dtype.kind == "O":  # scikit-learn lets those of some data frames through
+        if array.dtype.kind == "O":  # scikit-learn accepts those of some data frames
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         if dtypes is not None:
             refuse_values(name, X, dtypes, error)
-        _say_what_is_no_number(name, X, error)
+        _explain_no_numbers(name, X, error)
         raise
     return array
 
@@ -244,23 +244,23 @@ def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | S
     if rows.sample_shape == ():
         raise ValueError(
             f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
-            "numbers from the torch dataset or loader (of a tuple or list the first entry is "
+            "numbers from the torch dataset or loader (the first entry of a tuple or list is "
             "taken); a DataLoader with batch_size=None gives samples instead of batches."
         )
     return rows
 
 
 def check_labels(y: Any) -> None:
-    """Refuse data to validate on, which others take as a second argument."""
+    """Refuse validation data as y, the second argument of fit in other packages."""
     if isinstance(y, DataLoader | Dataset):
         raise TypeError(
             "The 'y' parameter must be None, or labels for callbacks. Got a torch "
-            f"{type(y).__name__} instead; rows of X are held out by validation_fraction."
+            f"{type(y).__name__} instead; samples of X are held out by validation_fraction."
         )
 
 
 def check_order(X: Any) -> None:
-    """Refuse a loader whose rows do not come out as they are stored, each once."""
+    """Refuse a loader that does not return each row once, in the order of storage."""
     if not isinstance(X, DataLoader):
         return
     in_order = not X.drop_last
@@ -271,13 +271,13 @@ def check_order(X: Any) -> None:
         in_order &= type(getattr(X.batch_sampler, "sampler", X.sampler)) is SequentialSampler
     if not in_order:
         raise ValueError(
-            "transform returns features in the order of the rows, but the DataLoader shuffles, "
-            "samples or drops them. Use DataLoader(..., shuffle=False, drop_last=False)."
+            "transform returns features in the order of X, but the DataLoader shuffles, draws or "
+            "drops samples. Use DataLoader(..., shuffle=False, drop_last=False)."
         )
 
 
-def _say_what_is_no_number(name: str, X: Any, error: Exception) -> None:
-    """Say it in the terms of whoever calls, and with the cure."""
+def _explain_no_numbers(name: str, X: Any, error: Exception) -> None:
+    """Explain it in the caller's terms, with a remedy."""
     if "Sparse data was passed" in str(error):
         raise TypeError(
             f"Sparse data was passed, but {name} needs dense rows: X.toarray(), or in a pipeline "
@@ -304,25 +304,25 @@ def _say_what_is_no_number(name: str, X: Any, error: Exception) -> None:
 
 
 def _refuse_other_things(name: str, X: Any) -> None:
-    """Refuse what is nothing like an array, and sequences of what is no sample."""
+    """Refuse objects that are no arrays, and sequences of objects that are no samples."""
     is_frame = hasattr(type(X), "dtypes") and type(X).__name__ != "LazyFrame"
     if is_frame or (type(X) is np.ndarray and X.dtype.kind in "biuf"):
         return
     refuse_masked(X)
-    got, cure = type(X).__name__, _cure(X)
-    if cure is None and _is_sequence(X):
+    got, remedy = type(X).__name__, _remedy(X)
+    if remedy is None and _is_sequence(X):
         try:
             sample = X[0]
-        except Exception:  # empty, or not asked for by number; scikit-learn has a say in it
+        except Exception:  # empty, or without access by number; scikit-learn decides
             return
         if isinstance(sample, np.ma.MaskedArray):
             for part in X:
                 refuse_masked(part)
-        got, cure = f"{got} of {type(sample).__name__}", _cure_of_samples(X, sample)
-    if cure is not None:
+        got, remedy = f"{got} of {type(sample).__name__}", _remedy_for_samples(X, sample)
+    if remedy is not None:
         raise TypeError(
             f"{name} takes arrays, data frames, tensors, and torch Datasets or DataLoaders. Got "
-            f"{got} instead{cure and '; '}{cure}."
+            f"{got} instead{remedy and '; '}{remedy}."
         )
 
 
@@ -332,12 +332,12 @@ def _is_sequence(X: Any) -> bool:
     return not hasattr(X, "shape") and hasattr(X, "__getitem__")
 
 
-def _cure(X: Any) -> str | None:
-    """Say what to do where X is nothing like an array; None where it is."""
+def _remedy(X: Any) -> str | None:
+    """Return a remedy where X is no array; None where it is one."""
     if isinstance(X, str | bytes | os.PathLike):
-        return "load the file first, or let a torch Dataset do it"
+        return "load the file first, or in a torch Dataset"
     if is_picture(X):
-        return _CURE_OF_PICTURES
+        return _REMEDY_FOR_PICTURES
     if callable(getattr(X, "train_dataloader", None)):
         return "pass its train_dataloader()"
     if type(X).__name__ == "LazyFrame":
@@ -355,12 +355,12 @@ def _cure(X: Any) -> str | None:
     return None if is_array and not isinstance(X, type) else ""
 
 
-def _cure_of_samples(X: Any, sample: Any) -> str | None:
-    """Say what to do with a sequence that begins with something that is no sample."""
+def _remedy_for_samples(X: Any, sample: Any) -> str | None:
+    """Return a remedy for a sequence whose first element is no sample."""
     if isinstance(sample, str | bytes | os.PathLike):
-        return "load the files first, or let a torch Dataset do it; texts need a TfidfVectorizer"
+        return "load the files first, or in a torch Dataset; texts need a TfidfVectorizer"
     if is_picture(sample):
-        return _CURE_OF_PICTURES
+        return _REMEDY_FOR_PICTURES
     if isinstance(sample, Mapping):
         return "take one array from each, or make a data frame of them"
     x = sample[0] if isinstance(sample, tuple) and sample else None

@@ -1,4 +1,4 @@
-"""What all augmentations share: the call, the checks, the state."""
+"""Base class of augmentations: the call, the checks, the state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "Pair",
 ]
 
-# What an augmentation accepts: number of dimensions of a batch -> what it is called in messages.
+# Input that an augmentation accepts: number of dimensions of a batch -> its name in messages.
 TABLES = {2: "tables (n, features)"}
 SERIES = {3: "series (n, channels, time)"}
 IMAGES = {
@@ -38,7 +38,7 @@ NON_NEGATIVE = Interval(Real, 0, None, closed="left")
 
 
 class Constraint(Protocol):
-    """What a parameter may be; its `str` ends the sentence "must be ..."."""
+    """Values that a parameter may have; its `str` ends the sentence "must be ..."."""
 
     def is_satisfied_by(self, val: Any) -> bool: ...
 
@@ -70,8 +70,8 @@ class Augmentation(BaseEstimator):
 
     A subclass stores its parameters in ``__init__``, unchanged, and writes
     ``_apply(x, generator)``, which returns a changed copy of the float32 or float64 tensor `x` and
-    draws all random numbers from `generator` (None: torch's default one). Everything else is done
-    here: half precision is computed in float32, autocast is switched off, no gradient is recorded.
+    draws all random numbers from `generator` (if None, torch's default one). All else is done here:
+    half precision is computed in float32, autocast is switched off, no gradient is recorded.
 
     See Also
     --------
@@ -95,7 +95,7 @@ class Augmentation(BaseEstimator):
     """
 
     _constraints: ClassVar[dict[str, Constraint]] = {}
-    _accepts: ClassVar[dict[int, str] | None] = None  # None: any number of dimensions
+    _accepts: ClassVar[dict[int, str] | None] = None  # if None, any number of dimensions
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one random view of every sample.
@@ -105,7 +105,7 @@ class Augmentation(BaseEstimator):
         x : Tensor of shape (n, ...)
             The batch, floating point; never changed in place.
         generator : torch.Generator or None, default=None
-            Source of all random numbers, on the device of `x`. None: torch's default generator.
+            Source of all random numbers, on the device of `x`. If None, torch's default generator.
 
         Returns
         -------
@@ -122,7 +122,7 @@ class Augmentation(BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _apply(x, generator).")
 
     def _check(self, x: Tensor) -> None:
-        """Refuse wrong parameters and wrong input, in microseconds, for it runs in every step."""
+        """Refuse wrong parameters and input, in microseconds, since it runs in every step."""
         name = type(self).__name__
         for parameter, constraint in self._constraints.items():
             value = getattr(self, parameter)
@@ -139,8 +139,8 @@ class Augmentation(BaseEstimator):
             raise ValueError(f"{name} expects {accepted}. Got shape {tuple(x.shape)} instead.")
 
     def __getstate__(self) -> dict[str, Any]:
-        # joblib.hash tells one object used twice from two equal ones. Without shared objects in
-        # the state, equal parameters have equal hashes.
+        # joblib.hash distinguishes one object used twice from two equal ones. Without shared
+        # objects in the state, equal parameters have equal hashes.
         return {name: _unshared(value) for name, value in super().__getstate__().items()}
 
 

@@ -2,7 +2,7 @@
 
 Brightness, contrast, saturation, hue and grayscale are all affine in the three channels of a
 pixel, so any chain of them is a matrix and an offset per image, and the pixels are touched once.
-Bands that are not red, green and blue have one factor per image, and an offset each.
+Bands that are not red, green and blue share one factor per image, and have an offset each.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ColorOperation(Augmentation):
     _accepts = IMAGES
 
     def _mixes(self, n_channels: int) -> bool:
-        """Tell whether channels are mixed as colours are, or each band is mapped by itself."""
+        """Return whether channels are mixed as colours are, or each band is mapped by itself."""
         return n_channels == 3
 
     def _color_map(
@@ -88,11 +88,11 @@ def recolor(
 class ColorJitter(ColorOperation):
     """Change brightness, contrast, saturation and hue of images with values in [0, 1].
 
-    Each image draws its four changes and gets them as one affine map of its channels: hue turns
-    the chroma plane of YIQ, contrast is relative to the image's mean luma. Without clamping in
-    between, the order of the four does not matter. The result is clamped to [0, 1].
-    Unless there are three channels, and these are red, green and blue, only brightness and contrast
-    change: by one factor each for all bands, contrast relative to each band's own mean.
+    The four changes are drawn for each image and applied as one affine map of its channels: hue
+    turns the chroma plane of YIQ, contrast is relative to the image's mean luma. Without clamping
+    in between, the order of the four does not matter. The result is clamped to [0, 1]. Unless there
+    are three channels, and these are red, green and blue, only brightness and contrast change: by
+    one factor each for all bands, contrast relative to each band's own mean.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class ColorJitter(ColorOperation):
     p : float, default=0.8
         Probability that an image is changed.
     rgb : bool, default=True
-        Whether three channels are red, green and blue. With False they are bands of their own.
+        Whether three channels are red, green and blue. If False, they are independent bands.
 
     See Also
     --------
@@ -166,7 +166,7 @@ class ColorJitter(ColorOperation):
         grey, chroma, turn = _planes(mean.device, mean.dtype)
         hue_and_saturation = saturation * (angle.cos() * chroma + angle.sin() * turn)
         matrix = (contrast * brightness) * (grey + hue_and_saturation)  # (n, bands, bands)
-        luma = torch.matmul(grey, mean)  # (n, bands, 1); hue and saturation leave it alone
+        luma = torch.matmul(grey, mean)  # (n, bands, 1); hue and saturation do not change it
         return matrix, (1 - contrast) * brightness * luma
 
 

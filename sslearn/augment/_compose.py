@@ -30,15 +30,15 @@ class Compose(Augmentation):
     """Apply several augmentations in order.
 
     Neighbouring colour operations (`ColorJitter`, `RandomGrayscale`) are fused into one affine
-    map per image. The result is that of one after the other, up to rounding, for all images whose
-    values stay in [0, 1] in between: only after the last of the chain are they clamped.
+    map per image. The result is the same as one after the other, up to rounding, for all images
+    whose values stay in [0, 1] in between: values are clamped only after the last one.
 
     Parameters
     ----------
     augmentations : list of Augmentation
-        In the order in which they are applied. Any callable of (x, generator) will do. Their
-        parameters appear in ``get_params`` under the class name in lower case, with ``-1``,
-        ``-2`` ... behind it where a class appears more than once.
+        Augmentations in the order in which they are applied; any callable of (x, generator) is
+        accepted. Their parameters appear in ``get_params`` under the class name in lower case,
+        followed by ``-1``, ``-2`` ... where a class appears more than once.
 
     See Also
     --------

@@ -17,7 +17,7 @@ __all__ = ["default_augment", "noise_of"]
 def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augmentation:
     """Return the default augmentation for samples of a shape.
 
-    The strengths suit 10^2 to 10^5 rows and depend on nothing but the shape. Tables and series
+    The strengths suit 10^2 to 10^5 samples and depend on the shape alone. Tables and series
     are expected standardised, images and volumes with values in [0, 1].
 
     Parameters
@@ -26,8 +26,8 @@ def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augme
         (features,), (channels, time), (channels, height, width) or
         (channels, depth, height, width).
     rgb : bool, default=True
-        Whether three channels of an image are red, green and blue. With False, as of another number
-        of channels, each is a band of its own, whose colours are not mixed with the others'.
+        Whether three channels of an image are red, green and blue. If False, or with another
+        number of channels, each channel is an independent band that is not mixed with the others.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augme
     shape = tuple(sample_shape)
     if len(shape) not in parts:
         raise ValueError(
-            "default_augment knows samples of shape (features,), (channels, time), (channels, "
+            "default_augment takes samples of shape (features,), (channels, time), (channels, "
             f"height, width) and (channels, depth, height, width). Got {shape} instead."
         )
     made = Compose(parts[len(shape)](shape))
@@ -72,7 +72,7 @@ def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:
     flip = _flip(n_channels)
     parts: list[Augmentation]
     if smallest < 32 and n_channels == 1:
-        # Characters and the like, which fill their image: a crop takes away what tells them apart.
+        # Characters and the like, which fill their image: a crop removes what distinguishes them.
         parts = [RandomAffine(), ColorJitter(), GaussianNoise(0.1)]
     elif smallest < 32:
         # A fifth of a digit no longer shows which digit it is; it may be wider or narrower

@@ -17,42 +17,42 @@ def uniform(
     high: float = 1.0,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Draw numbers from [low, high), one row of the given shape per sample of `x`."""
+    """Draw numbers from [low, high), of the given shape for each sample of `x`."""
     draw = torch.rand(len(x), *shape, generator=generator, device=x.device)
     return draw.mul_(high - low).add_(low).to(x.dtype)
 
 
 def normal(x: Tensor, *shape: int, generator: torch.Generator | None) -> Tensor:
-    """Draw standard normal numbers, one row of the given shape per sample of `x`."""
+    """Draw standard normal numbers, of the given shape for each sample of `x`."""
     return torch.randn(len(x), *shape, generator=generator, device=x.device).to(x.dtype)
 
 
 def integers(
     x: Tensor, *shape: int, low: int, high: int, generator: torch.Generator | None
 ) -> Tensor:
-    """Draw integers from low to high - 1, one row of the given shape per sample of `x`."""
+    """Draw integers from low to high - 1, of the given shape for each sample of `x`."""
     return torch.randint(low, high, (len(x), *shape), generator=generator, device=x.device)
 
 
 def chance(x: Tensor, *shape: int, p: float, generator: torch.Generator | None) -> Tensor:
-    """Draw booleans, true with probability `p`, one row of the given shape per sample of `x`."""
+    """Draw booleans, true with probability `p`, of the given shape for each sample of `x`."""
     return torch.rand(len(x), *shape, generator=generator, device=x.device) < p
 
 
 def window_positions(
     start: Tensor, fraction: Tensor, size: int, *, mirror: Tensor | None = None
 ) -> Tensor:
-    """Where the points of a resized window lie on an axis, in units of its steps.
+    """Return the positions of the points of a resized window on an axis, in units of its steps.
 
     Parameters
     ----------
     start, fraction : Tensor of shape (n,)
-        Where the window begins, as a fraction of what is left beside it, and the fraction of the
-        axis that it covers.
+        Start of the window, as a fraction of the rest of the axis, and the fraction of the axis
+        that it covers.
     size : int
-        Steps of the axis, before and after.
+        Number of steps of the axis, the same before and after.
     mirror : Tensor of shape (n,) or None, default=None
-        Which windows to read backwards.
+        Windows to read backwards. If None, none of them.
 
     Returns
     -------

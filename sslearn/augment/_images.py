@@ -61,13 +61,13 @@ class RandomResizedCrop(Augmentation):
     ratio : tuple of two floats, default=(3 / 4, 4 / 3)
         Smallest and largest aspect ratio of the box, width to height, relative to that of the
         image; drawn log-uniformly. For volumes also that of the depth to the geometric mean of
-        height and width. A box that would stick out is made less oblong and keeps its area.
+        height and width. A box that would not fit is made less elongated and keeps its area.
     flip : float, default=0.5
-        Probability that the last axis is mirrored. 0 where left and right differ in meaning.
+        Probability that the last axis is mirrored; use 0 where left and right differ in meaning.
 
     See Also
     --------
-    ColorJitter : The other half of most recipes for images.
+    ColorJitter : Colour changes, often combined with crops.
 
     References
     ----------
@@ -129,10 +129,10 @@ class RandomResizedCrop(Augmentation):
 
 
 class RandomAffine(Augmentation):
-    """Turn, resize, slant and move an image a little, by one bilinear interpolation.
+    """Rotate, resize, shear and shift an image slightly, by one bilinear interpolation.
 
-    For images that are all of the object, such as characters: a crop would cut it, and most of
-    what tells two of them apart is in every part.
+    For images that the object fills, such as characters: a crop would remove parts of it that
+    distinguish it from others.
 
     Parameters
     ----------
@@ -141,11 +141,11 @@ class RandomAffine(Augmentation):
     scale : float, default=0.15
         Each axis is resized by a factor drawn log-uniformly from [1 / (1 + scale), 1 + scale].
     shift : float, default=0.1
-        Largest distance by which the image is moved along each axis, as a fraction of its side.
+        Largest distance by which the image is shifted along each axis, as a fraction of its side.
     shear : float, default=0.15
         Largest sideways shift of a row, as a fraction of its distance from the middle.
     padding : {"zeros", "border", "reflection"}, default="zeros"
-        What lies outside the image.
+        Values outside the image.
 
     See Also
     --------
@@ -209,7 +209,7 @@ class GaussianBlur(Augmentation):
     """Blur an image with a Gaussian whose width is drawn for each sample.
 
     The kernel is as wide as the image, so nothing is cut off; at the edges the weights that fall
-    outside are shared out among those inside.
+    outside are distributed over those inside.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ class Solarize(Augmentation):
     Parameters
     ----------
     threshold : float, default=0.5
-        Values from here on become 1 - value; between 0 and 1, as the values of the image.
+        Values at or above it become 1 - value; between 0 and 1, like the values of the image.
     p : float, default=0.2
         Probability that a sample is solarised.
 

@@ -138,7 +138,7 @@ class TimeMask(Augmentation):
 
 
 class SegmentPermutation(Augmentation):
-    """Cut the series at random steps and put the segments together in random order.
+    """Cut the series at random steps and join the segments in random order.
 
     All channels are cut and permuted alike. A series of one step stays as it is.
 
@@ -222,6 +222,6 @@ class ChannelDropout(Augmentation):
 
     def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         draw = uniform(x, x.shape[1], 1, generator=generator)
-        # The channel with the largest draw is the last that may go: it is the one to keep.
+        # The channel with the largest draw is always kept.
         kept = (draw >= self.rate) | (draw == draw.amax(1, keepdim=True))
         return x.masked_fill(~kept, 0)

@@ -15,8 +15,8 @@ class FeatureCorruption(Augmentation):
     """Replace random entries of a row by the same feature of other rows of the batch.
 
     Every entry is replaced with probability `rate`, and every replaced entry comes from another
-    row drawn for it alone, so that each feature keeps its marginal distribution. A batch of one
-    row has no other row and stays as it is.
+    row, drawn separately for it, so that each feature keeps its marginal distribution. A batch of
+    one row has no other row and stays as it is.
 
     Parameters
     ----------

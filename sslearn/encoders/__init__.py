@@ -1,9 +1,9 @@
-"""Encoders: the networks that turn one sample into one row of features.
+"""Encoders: the networks that map each sample to a vector of features.
 
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
-here cover arrays of every kind that the estimators read: :class:`MLP`, behind a
+here cover every kind of array that the estimators take: :class:`MLP`, after a
 :class:`PiecewiseLinear` encoding of the columns, for tables, and :class:`ResNet` for series, images
-and volumes. :func:`default_encoder` picks and sizes one.
+and volumes. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder

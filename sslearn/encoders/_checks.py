@@ -1,4 +1,4 @@
-"""What the arguments of the networks may be, and one sentence for what they may not."""
+"""Checks of the arguments of the networks, with one sentence for each mistake."""
 
 from collections.abc import Sequence
 from numbers import Integral

@@ -14,7 +14,7 @@ from ._resnet import ResNet
 
 __all__ = ["default_encoder"]
 
-# One wide layer for tables: with a second one behind it a linear probe finds less.
+# One wide layer for tables: after a second one a linear probe finds less.
 _TABLE_WIDTH, _WIDTH = 1024, 128
 
 
@@ -26,7 +26,7 @@ def default_encoder(
     """Choose an encoder for samples of a given shape.
 
     The networks are small enough to train on a few CPU cores and sized for 10^2 to 10^5 samples;
-    with more data or a GPU, a larger :class:`ResNet` or an own module gives better features.
+    with more data or a GPU, a larger :class:`ResNet` or your own module gives better features.
 
     Parameters
     ----------
@@ -35,18 +35,18 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of features that come out. None: 1024 for tables, and otherwise statistics of all
-        stages (448 for images of 17 to 64 pixels, 448 and two for each channel for series), which
-        are better features than a number of your own gives: then those of the last stage alone.
+        Number of output features. If None, 1024 for tables, and otherwise statistics of all stages
+        (448 for images of 17 to 64 pixels, 448 and two for each channel for series). A number
+        makes a ResNet use its last stage only, which usually gives worse features.
     rows : torch.Tensor of shape (n, features), default=None
-        Standardised training rows of a table, by which its columns are encoded. None: they are
-        not.
+        Standardised training rows of a table, used to encode its columns. If None, the columns are
+        not encoded.
 
     Returns
     -------
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which gives the features itself unless there is an `embedding_dim`; otherwise a
+        of 1024, which outputs the features itself unless `embedding_dim` is given; otherwise a
         :class:`ResNet`. Its weights are drawn from torch's default generator.
 
     Examples
@@ -78,8 +78,8 @@ def default_encoder(
 def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:
     """Size a :class:`ResNet` for series, images or volumes of a shape."""
     n_dims, size = len(shape) - 1, max(shape[1:])
-    # The first stage works at the highest resolution and costs most, hence narrow where the
-    # resolution stays high, and a strided stem where it would cost too much all the same.
+    # The first stage works at the highest resolution and costs most, so it is narrow where the
+    # resolution stays high, with a strided stem where it would still cost too much.
     stem, width, n_stages = "small", 32, 3
     if n_dims == 1 and size > 256:
         stem = "strided"
@@ -93,7 +93,7 @@ def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:
         stem, width = "strided", 16
     elif n_dims == 3:
         width, n_stages = 8, 4
-    # A map of one position has no deviation: the last stage is to have two along its longest axis.
+    # A map of one position has no deviation: the last stage keeps two along its longest axis.
     n_stages = min(n_stages, max(1, (size - 1).bit_length()))
     return {
         "n_dims": n_dims,
@@ -102,6 +102,6 @@ def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:
         "depth": (1,) * n_stages,
         "stem": stem,
         "pool": "statistics",
-        # Of images the contrast is often chance, and the views change it.
+        # The contrast of an image is often chance, and the views change it.
         "rescale": n_dims == 1,
     }

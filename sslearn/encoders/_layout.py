@@ -1,8 +1,8 @@
 """Channels-last, the layout of memory in which convolutions are fastest.
 
-Networks of this package lay their input out so, and their weights while they are trained, which
-saves a tenth of the time; a network of the caller's keeps the layout that it has. Weights that are
-published are contiguous: many tools take no others.
+Networks of this package use it for their input, and for their weights during training, which saves
+a tenth of the time; the caller's networks keep the layout that they have. Published weights are
+contiguous, because many tools accept no others.
 """
 
 import platform
@@ -17,11 +17,11 @@ _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class ChannelsLast(nn.Module):
-    """A network whose weights :func:`to_memory_format` may lay out channels-last."""
+    """A network whose weights :func:`to_memory_format` may convert to channels-last."""
 
 
 def to_memory_format(module: nn.Module, *, channels_last: bool) -> None:
-    """Lay the convolutions of all :class:`ChannelsLast` networks in a module out, in place."""
+    """Convert the convolutions of all :class:`ChannelsLast` networks in a module, in place."""
     for network in module.modules():
         if isinstance(network, ChannelsLast):
             for tensor in (*network.parameters(), *network.buffers()):
@@ -31,11 +31,11 @@ def to_memory_format(module: nn.Module, *, channels_last: bool) -> None:
 
 
 def as_channels_last(x: torch.Tensor) -> torch.Tensor:
-    """Lay a batch out channels-last, with the strides of many samples also where there is one.
+    """Convert a batch to channels-last, with the strides of many samples even if there is one.
 
     A batch of one sample, or of one channel, is channels-last and contiguous at once by torch's
-    rules, and is then convolved by other kernels, which round differently. An exported network has
-    no layout.
+    rules, and is then convolved by other kernels, which round differently. In an exported network
+    nothing is converted.
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return x
@@ -51,9 +51,9 @@ def as_channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 class _SameKernels(nn.Module):
-    """A convolution that computes one sample as it computes many.
+    """A convolution that computes one sample in the same way as many.
 
-    For a batch of one small sample torch takes a kernel of its own, which rounds differently.
+    For a batch of one small sample torch uses another kernel, which rounds differently.
     """
 
     padding: Any
@@ -62,7 +62,7 @@ class _SameKernels(nn.Module):
     groups: Any
 
     def _conv_forward(self, x, weight, bias):
-        # Its number is looked at last: where a network is exported, it is none.
+        # The batch size is compared last: in an exported network it is not a number.
         if _has_onednn(x) and x.shape[0] == 1:
             return torch.mkldnn_convolution(
                 x, weight, bias, self.padding, self.stride, self.dilation, self.groups
@@ -82,7 +82,7 @@ _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _has_onednn(x: torch.Tensor) -> bool:
-    """Tell whether oneDNN computes convolutions of many samples like these, without a gradient."""
+    """Return whether oneDNN computes convolutions of many such samples, without a gradient."""
     return (
         _IS_X86
         and not torch.jit.is_tracing()

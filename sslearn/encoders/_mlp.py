@@ -15,8 +15,8 @@ __all__ = ["MLP"]
 class MLP(nn.Module):
     """Multilayer perceptron, the encoder for tables.
 
-    Each hidden layer is a linear map without bias, batch normalisation, ReLU and dropout; a last
-    linear map gives the embedding, or the last hidden layer does.
+    Each hidden layer is a linear map without bias, batch normalisation, ReLU and dropout. The
+    features are the output of a last linear map, or of the last hidden layer.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class MLP(nn.Module):
     hidden_dims : sequence of int, default=(256, 256)
         Widths of the hidden layers. An empty sequence gives a linear encoder.
     embedding_dim : int or None, default=128
-        Number of features that come out. None: no linear map follows the last hidden layer.
+        Number of output features. If None, no linear map follows the last hidden layer.
     dropout : float, default=0.0
         Probability, in [0, 1), that a hidden activation is set to zero in training.
 

@@ -1,4 +1,4 @@
-"""Moments of the channels of samples, for networks that look at them."""
+"""Moments of the channels of samples, as inputs and outputs of networks."""
 
 import math
 
@@ -29,7 +29,7 @@ def _means(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Means(torch.autograd.Function):
-    """The same with a gradient that is written once; autograd goes over the map six times."""
+    """The same with a gradient written in one pass; autograd makes six passes over the map."""
 
     generate_vmap_rule = True
 
@@ -58,9 +58,9 @@ def with_rescaled(x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
     x : torch.Tensor of shape (n, 2 * channels, ...)
         The channels as they were, then the rescaled ones.
     taken : list of two torch.Tensor of shape (n, channels)
-        What the rescaling takes away: the mean, and the decimal logarithm of the deviation.
+        The values that the rescaling removes: mean, and decimal logarithm of the deviation.
     """
-    # In two passes: a sensor may rest far from zero.
+    # In two passes, since the level of a sensor may be far from zero.
     space = tuple(range(2, x.ndim))
     mean = x.mean(dim=space, keepdim=True)
     centred = x - mean

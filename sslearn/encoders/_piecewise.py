@@ -1,4 +1,4 @@
-"""Columns of a table as many features each, so that one layer sees thresholds."""
+"""Encoding of each column of a table as several features, so that one layer sees thresholds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["PiecewiseLinear"]
 # Outputs in all, over which the bins are spread, and standard deviations below which an output is
 # not scaled up any further: the noise of views would drown the rest in rare categories.
 _OUTPUTS, _RARE = 1024, 0.1
-# How far a column of two values goes on beyond them, in units of their distance: as far as the
-# noise of views takes them, and no farther.
+# How far a column of two values continues beyond them, in units of their distance: as far as the
+# noise of views moves them, and no farther.
 _SLACK = 0.5
 # Slope of a bin between neighbouring numbers, which float32 has to hold.
 _STEEPEST = 1e30
@@ -26,20 +26,20 @@ _STEEPEST = 1e30
 class PiecewiseLinear(nn.Module):
     """Piecewise linear encoding of the columns of a table.
 
-    A column is cut into bins at its quantiles, and becomes an output for each bin, which rises
-    from 0 to 1 within it. A linear map of the outputs is any piecewise linear function of the
-    columns; skewed columns and outliers do no harm. Make it by :meth:`of`, which standardises the
-    outputs too and bounds all of them: columns of two values stay as they are, up to half their
-    distance beyond, and columns of one value give zero.
+    A column is cut into bins at its quantiles, and becomes an output for each bin, which rises from
+    0 to 1 within it. A linear map of the outputs is any piecewise linear function of the columns;
+    skewed columns and outliers do no harm. Make it by :meth:`from_rows`, which also standardises
+    and bounds all outputs: columns of two values stay as they are, up to half their distance
+    beyond, and columns of one value give zero.
 
     Parameters
     ----------
     edges : sequence of sequences of float
-        For each column the increasing borders of its bins; fewer than two of them: the column
-        stays as it is.
+        Increasing borders of the bins of each column. A column with fewer than two borders stays
+        as it is.
     slack : float, default=0.0
-        How far beyond its borders the output of a column with a single bin goes on, in widths of
-        the bin.
+        Distance beyond its borders over which the output of a column with a single bin continues,
+        in widths of the bin.
 
     References
     ----------
@@ -65,7 +65,7 @@ class PiecewiseLinear(nn.Module):
 
     def __init__(self, edges: Sequence[Sequence[float]], *, slack: float = 0.0) -> None:
         super().__init__()
-        # Of each output: column, low border, slope, least and most.
+        # For each output: column, low border, slope, least and most.
         outputs: list[tuple[float, ...]] = []
         for i, borders in enumerate(edges):
             pairs = [(float(low), float(high)) for low, high in itertools.pairwise(borders)]
@@ -80,7 +80,7 @@ class PiecewiseLinear(nn.Module):
             ]
             if not pairs:
                 outputs.append((i, 0.0, 1.0, -math.inf, math.inf))
-        #: Columns that come in, and outputs.
+        #: Numbers of input columns and of outputs.
         self.in_features, self.width = len(edges), len(outputs)
         each = torch.tensor(outputs, dtype=torch.float64).T
         self.register_buffer("column", each[0].long())
@@ -99,17 +99,20 @@ class PiecewiseLinear(nn.Module):
         rows : torch.Tensor of shape (n, in_features)
             A few thousand training rows, standardised.
         n_bins : int, default=16
-            Bins of a column, at most. There are fewer where a column has fewer distinct values,
-            or so many columns that they make more than 1024 outputs; with more columns than half
-            of that, all stay as they are, bounded by their extremes.
+            Maximum number of bins of a column. There are fewer where a column has fewer distinct
+            values, or so many columns that they make more than 1024 outputs; with more columns than
+            half of that, all stay as they are, bounded by their extremes.
 
         Returns
         -------
         PiecewiseLinear
-            On the CPU.
+            The encoding, on the CPU.
         """
         if not is_count(n_bins):
-            raise ValueError(f"n_bins must be an int in the range [1, inf). Got {n_bins!r}.")
+            raise ValueError(
+                "The 'n_bins' parameter of PiecewiseLinear.from_rows must be an int in the range "
+                f"[1, inf). Got {n_bins!r} instead."
+            )
         rows = rows.detach().float().cpu()
         ordered = rows.sort(dim=0).values.T.contiguous()  # (in_features, n)
         distinct = [torch.unique_consecutive(values) for values in ordered]
@@ -118,14 +121,14 @@ class PiecewiseLinear(nn.Module):
         found: list[list[float]] = []
         for values, different in zip(ordered, distinct, strict=True):
             if len(different) <= 2 or n_bins < 2:
-                # One bin from end to end is a column as it is, but for its unit.
+                # One bin from end to end is the column itself, rescaled.
                 found.append(different[[0, -1]].tolist() if len(different) > 1 else [])
             else:
                 found.append(_borders(values, different, n_bins).tolist())
         made = cls(found, slack=_SLACK)
         outputs = made(rows)
         made.mean.copy_(outputs.mean(0))
-        # Columns of one value taught nothing.
+        # Columns of one value give zero.
         taught = made.most.isfinite()
         made.gain.copy_(taught / outputs.std(0, correction=0).clamp_min(_RARE))
         made.least.masked_fill_(~taught, 0.0)
@@ -152,7 +155,7 @@ def _borders(values: torch.Tensor, different: torch.Tensor, n_bins: int) -> torc
         return different
     borders = torch.unique_consecutive(values[_places(len(values), n_bins)])
     if len(borders) <= n_bins // 2:
-        # Most rows have one value: what the others have is told apart too.
+        # Most rows have one value: the values of the others are distinguished too.
         rest = different[_places(len(different), n_bins // 2)]
         borders = torch.cat((borders, rest)).unique()
     return borders

@@ -26,7 +26,7 @@ class ResNet(ChannelsLast):
 
     A stem is followed by stages of residual blocks with two convolutions each [1]_. Stage ``i``
     has ``width * 2**i`` channels, the last one ``embedding_dim``; every stage after the first
-    halves the resolution. The features are the mean over space of what the last stage gives, or
+    halves the resolution. The features are the mean over space of the output of the last stage, or
     statistics of all stages.
 
     Parameters
@@ -37,7 +37,7 @@ class ResNet(ChannelsLast):
         Number of spatial dimensions: 1 for series, 2 for images, 3 for volumes. Their sizes are
         free, down to one step or pixel.
     embedding_dim : int, default=128
-        Number of channels of the last stage; with ``pool="mean"`` of features that come out.
+        Number of channels of the last stage; with ``pool="mean"`` also of output features.
     width : int, default=32
         Number of channels of the stem and of the first stage.
     depth : sequence of int, default=(1, 1, 1)
@@ -49,18 +49,19 @@ class ResNet(ChannelsLast):
         resolution by 4, for large inputs.
     kernel_size : int or None, default=None
         Odd length of the kernels along each spatial axis, in the blocks and in the small stem.
-        None means 5 in one dimension and 3 in two or three.
+        If None, 5 in one dimension and 3 in two or three.
     norm : {"batch", "layer", "none"}, default="batch"
         Normalisation after each convolution. ``"layer"`` normalises each sample over its channels
-        and positions, so that no sample sees another in training; ``"none"`` normalises nothing.
+        and positions, so that samples do not affect one another in training; ``"none"`` normalises
+        nothing.
     pool : {"mean", "statistics"}, default="mean"
-        What the features are. ``"mean"``: the mean over space of the last stage, never negative.
-        ``"statistics"``: mean and standard deviation over space of every stage, as in [2]_ of the
-        last: what the late stages have learned not to see is still in the early ones.
+        Pooling that gives the features. ``"mean"``: the mean over space of the last stage, never
+        negative. ``"statistics"``: mean and standard deviation over space of every stage, as in
+        [2]_ for the last: what late stages have learned to ignore is still in the early ones.
     rescale : bool, default=False
         Whether the network sees every channel twice: as it is, and brought to zero mean and unit
         deviation within the sample, as in [3]_. A movement a hundred times fainter than another
-        is then as plain to see. With ``pool="statistics"`` mean and decimal logarithm of the
+        then counts as much. With ``pool="statistics"`` mean and decimal logarithm of the
         deviation of every channel are among the features.
 
     See Also
@@ -172,7 +173,7 @@ class ResNet(ChannelsLast):
         return self._run(x)[0]
 
     def _run(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return the map of each stage, and what is told of the sample itself."""
+        """Return the map of each stage, and the features of the sample itself."""
         if x.ndim != self.n_dims + 2 or x.shape[1] != self.in_channels or 0 in x.shape[2:]:
             axes = ("time",) if self.n_dims == 1 else ("depth", "height", "width")[-self.n_dims :]
             raise ValueError(
@@ -210,7 +211,7 @@ class ResNet(ChannelsLast):
         for found in maps:
             mean, variance = moments(found)
             features += [mean, (variance + _FAINTEST).sqrt()]
-        # Moments are never computed in less than float32; what comes out is of the weights' dtype.
+        # Moments are never computed in less than float32; the output has the weights' dtype.
         return torch.cat(features, dim=1).to(next(self.parameters()).dtype)
 
 
@@ -236,7 +237,7 @@ class _ResidualBlock(nn.Module):
         if stride > 1 or in_channels != out_channels:
             self.shortcut.extend(_conv_norm(n_dims, in_channels, out_channels, 1, stride, norm))
         # The block starts as its shortcut, which keeps the scale of the activations in networks
-        # of any depth; without normalisation the last convolution plays the part of the norm.
+        # of any depth; without normalisation the last convolution takes its role.
         for parameter in self.residual[-1].parameters():
             nn.init.zeros_(parameter)
 

@@ -475,5 +475,5 @@ def test_defaults_are_mild_for_small_images():
 
 @pytest.mark.parametrize("shape", [(), (1, 2, 3, 4, 5)])
 def test_no_default(shape):
-    with pytest.raises(ValueError, match=r"default_augment knows samples of shape .* Got \("):
+    with pytest.raises(ValueError, match=r"default_augment takes samples of shape .* Got \("):
         default_augment(shape)

@@ -1,8 +1,8 @@
-"""What the page of results says of data sets, baselines and how it was measured."""
+"""Text of the page of results on data sets, baselines and measurement."""
 
 from _baselines import IMAGES, SERIES, TABLE
 
-# Of each data set its title, the axes of its array, and what it is.
+# Title, axes of the array and description of each data set.
 DATA_SETS = {
     "har": (
         "HAR",
@@ -13,14 +13,14 @@ DATA_SETS = {
     "epilepsy": (
         "Epilepsy, random split",
         SERIES,
-        "Series of 1 x 178, seizure against the rest (80% of the rows); 9,200 and 2,300. Rows are "
-        "split at random as papers do, so that pieces of one recording fall on both sides: compare "
-        "with papers only. 1% of the labels are 92.",
+        "Series of 1 x 178, seizure against the rest (80% of the samples); 9,200 and 2,300. "
+        "Samples are split at random as in papers, so that pieces of one recording are on both "
+        "sides: compare with papers only. 1% of the labels are 92.",
     ),
     "epilepsy_by_recording": (
         "Epilepsy, by recording",
         SERIES,
-        "The same rows, no recording on both sides; 9,200 and 2,300. 1% of the labels are 92.",
+        "The same samples, no recording on both sides; 9,200 and 2,300. 1% of the labels are 92.",
     ),
     "adult": (
         "Adult",
@@ -31,8 +31,8 @@ DATA_SETS = {
     "adult_complete": (
         "Adult, complete rows",
         TABLE,
-        "The same without rows that lack a value, as in the paper of LFR: 104 columns; 30,162 and "
-        "15,060. 1% of the labels are 302.",
+        "The same without rows with a missing value, as in the paper of LFR: 104 columns; 30,162 "
+        "and 15,060. 1% of the labels are 302.",
     ),
     "covertype": (
         "Covertype",
@@ -66,7 +66,7 @@ GOALS = {
     ("mnist", "AMDIM"): 97.5,
     ("adult", "LFR"): 85.8,
 }
-# Of the best method of a data set, mean over its seeds.
+# Goals for the best method of a data set, mean over its seeds.
 BEST_GOALS = {
     "har": 96.0,
     "epilepsy": 98.7,
@@ -85,17 +85,18 @@ LABELS = {
 INTRODUCTION = """# Results
 
 How good are the features of each method with its **default parameters**? The kind of input (table,
-series, images) decides what those are; nothing is set for a single data set. Written by
+series, images) decides these; nothing is set for a single data set. Written by
 `tests/benchmarks/results_page.py` from what `tests/benchmarks/quality.py` measured.
 
 {provenance}
 
-Methods are fitted on all training rows, without labels; features are those of the last epoch,
-frozen and standardised by the training rows. Percent of the test rows that are classified rightly:
+Methods are fitted on all training samples, without labels; features are those of the last epoch,
+frozen and standardised by the training samples. Percent of the test samples that are correctly
+classified:
 
 - **linear**: logistic regression; its C (0.001 to 1) is chosen on three folds of the training part,
   by subject or recording where there are any.
-- **kNN**: the 20 training rows most alike by cosine, each with a vote of exp(cosine / 0.07).
+- **kNN**: the 20 training samples most similar by cosine, each with a vote of exp(cosine / 0.07).
 - **10%** and **1%**: the same with a stratified random part of the labels, at least one of each
   class; the mean of {ten} and {one} draws. C is chosen by folds of that part, or is 0.1 where a
   class has fewer than three labels; neighbours are at most as many as labels.
@@ -103,25 +104,25 @@ frozen and standardised by the training rows. Percent of the test rows that are 
 - **seconds**: of `fit`, by the clock.
 - **goal**: of **linear**, where the project has set one for a method, or for the best of all.
 - ±: the standard deviation over seeds, where there is more than one. With one seed, differences of
-  half a point are not to be read as an order.
+  half a point are not significant.
 
-In italics, what to compare with:
+In italics, baselines:
 
-- *random encoder*: the untrained encoder of a method, of which only the batch statistics are set by
-  an epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
+- *random encoder*: the untrained encoder of a method, whose batch statistics alone are set by an
+  epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
   tables, the one that reads a table as a series.
 - *raw rows*, *PCA* (128 components, or half of the columns; not whitened) and, for series,
   *statistics and spectrum* of each channel, all with the same probes.
 - *gradient boosting*, for tables: scikit-learn's `HistGradientBoostingClassifier` with its
-  defaults, but smaller leaves for few labels. What stands under "linear" is its own accuracy.
+  defaults, but smaller leaves for few labels. The figure under "linear" is its own accuracy.
 - *supervised encoder*: the default encoder and a linear layer, trained on the labels from scratch
   with cross-entropy and AdamW, without augmentation. A fifth of the labels, where each class has
-  ten or more, tells how many epochs; it is then trained that long on all of them. What stands under
-  "linear" is its own accuracy."""
+  ten or more, decides the number of epochs; it is then trained for these on all of them. The figure
+  under "linear" is its own accuracy."""
 
 GLANCE = """## At a glance
 
-The best method is the one with the highest figure on the test part, so a little of its lead is
-luck. Where some methods were run with several seeds, it is the best of those, and one that was
-higher with a single seed is named beside it. *Best of the rest*: of raw rows, PCA, statistics and
-spectrum, gradient boosting."""
+The best method is the one with the highest figure on the test part, so a part of its lead is
+chance. Where some methods were run with several seeds, it is the best of those, and one that was
+higher with a single seed is named after it. *Best baseline*: the best of raw rows, PCA, statistics
+and spectrum, gradient boosting."""

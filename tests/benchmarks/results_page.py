@@ -3,7 +3,7 @@
     python tests/benchmarks/results_page.py quality.csv [more.csv] [--out docs/results.md]
 
 Only rows on the test part with default parameters are taken; of two rows of one cell the later one,
-in the order of the files. Pictures are written beside the page. What stands between its two
+in the order of the files. Pictures are written beside the page. The text between its two
 comments, on how defaults were chosen, is written by hand and kept.
 """
 
@@ -68,7 +68,7 @@ def accuracy(rows, column="linear"):
     return np.mean(values) if values else -1.0
 
 
-def told_goal(goal, reached):
+def goal_text(goal, reached):
     """A goal, and whether what was measured (-1: nothing was) falls short of it."""
     if goal is None:
         return ""
@@ -90,7 +90,7 @@ def section(data, methods):
             cells[0] = "failed" if failed else "not run"
         failures += [f"{name(method)}, seed {row['seed']}: {row['message']}" for row in failed]
         if goals:
-            cells.append(told_goal(goals.get(method), accuracy(rows)))
+            cells.append(goal_text(goals.get(method), accuracy(rows)))
         lines.append(_row([name(method), *cells]))
     seeds = {m: len(numbers(rows, "linear")) for m, rows in methods.items()}
     several = [f"{name(m)} {n}" for m, n in seeds.items() if n > 1]
@@ -102,12 +102,12 @@ def section(data, methods):
         if m in METHODS and accuracy(methods[m], "seconds") > 180
     ]
     if long:
-        told = ", ".join(long)
+        names = ", ".join(long)
         aim = "the aim is three minutes on two idle cores"
-        lines += ["", f"More than three minutes on this one busy core ({aim}): {told}."]
+        lines += ["", f"More than three minutes on this one busy core ({aim}): {names}."]
     unknown = [m for m, rows in methods.items() if m in METHODS and not numbers(rows, "seconds")]
     if unknown:
-        lines += ["", f"How long it took was not kept of {', '.join(map(name, unknown))}."]
+        lines += ["", f"Not recorded: the seconds of {', '.join(map(name, unknown))}."]
     if failures:
         lines += ["", "Failed: " + "; ".join(failures) + "."]
     return "\n".join(lines)
@@ -118,13 +118,13 @@ def _row(cells):
 
 
 def overview(found):
-    """The best method of each data set beside the best of what else there is."""
+    """The best method of each data set, and the best baseline."""
     head = (
         "data",
         "best method",
         "goal",
         "its untrained encoder",
-        "best of the rest",
+        "best baseline",
         "supervised encoder",
     )
     head = (*head, "1%: best method", "1%: supervised encoder")
@@ -139,17 +139,17 @@ def overview(found):
                 return "not run", None
             found = {m: accuracy(methods.get(m, []), column) for m in names}
             top, highest = max(often, key=found.get), max(names, key=found.get)
-            told = f"{cell(methods[top], column)} ({name(top)})"
-            # A single seed that is ahead may be luck, but the reader shall know of it.
+            text = f"{cell(methods[top], column)} ({name(top)})"
+            # A single seed that is ahead may be chance, but is shown.
             if round(found[highest], 1) > round(found[top], 1):
                 several = "one seed" if seeds[highest] == 1 else f"{seeds[highest]} seeds"
-                told += f"; {several}: {cell(methods[highest], column)} ({name(highest)})"
-            return told, top
+                text += f"; {several}: {cell(methods[highest], column)} ({name(highest)})"
+            return text, top
 
         def one(method, column="linear", methods=methods):
             return cell(methods.get(method, []), column) or "not run"
 
-        told, top = best(METHODS, "linear")
+        winner, top = best(METHODS, "linear")
         untrained = next((u for u, m in UNTRAINED.items() if m == top), "random encoder")
         if not has_cell(untrained, DATA_SETS[data][1]):
             untrained = "random encoder"
@@ -158,8 +158,8 @@ def overview(found):
             _row(
                 [
                     title,
-                    told,
-                    told_goal(BEST_GOALS.get(data), accuracy(methods.get(top, []))),
+                    winner,
+                    goal_text(BEST_GOALS.get(data), accuracy(methods.get(top, []))),
                     one(untrained) if top else "not run",
                     best(rest, "linear")[0],
                     one("supervised"),

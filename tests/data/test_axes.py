@@ -67,7 +67,7 @@ def _told(shape, dtype, method="transpose", items=False):
 @pytest.mark.parametrize(("shape", "dtype", "expected"), WARNED)
 def test_shapes_that_are_told(shape, dtype, expected):
     (message,) = _told(shape, dtype)
-    assert message.startswith(f"X has rows of shape {shape}, read as ")
+    assert message.startswith(f"X has samples of shape {shape}, read as ")
     assert re.search(expected, message)
 
 
@@ -81,10 +81,10 @@ def test_what_moves_the_axes_of_each_container():
     assert "12 channels of 10 x 3 pixels" in of_tensors
     assert "pass X.permute(0, 3, 1, 2)." in of_tensors
     (of_items,) = _told((12, 10, 3), "torch.uint8", items=True)
-    assert "let items be x.transpose(2, 0, 1)." in of_items
+    assert "return x.transpose(2, 0, 1) as items." in of_items
     (of_grey_items,) = _told((12, 10), "torch.uint8", items=True)
-    assert "let items be x[None]." in of_grey_items
-    # The order that is told does what it says.
+    assert "return x[None] as items." in of_grey_items
+    # The order that is proposed does what it says.
     assert np.zeros((12, 10, 3)).transpose(2, 0, 1).shape == (3, 12, 10)
     assert torch.zeros(5, 12, 10, 3).permute(0, 3, 1, 2).shape == (5, 3, 12, 10)
 

@@ -273,3 +273,14 @@ def test_the_dtype_of_the_layers_behind():
         assert getattr(copy.deepcopy(layer), cast)()(x).dtype == dtype
         assert copy.deepcopy(layer).to(dtype)(x).dtype == dtype
     assert copy.deepcopy(layer).to("cpu")(x).dtype == torch.float32
+
+
+def test_it_prints_what_it_holds_in_one_line():
+    rng = np.random.default_rng(0)
+    assert repr(_layer(rng.normal(size=(50, 9, 20)))) == "Standardize(9 channels, scaled, clipped)"
+    table = rng.normal(size=(50, 1))
+    assert repr(_layer(table)) == "Standardize(1 feature, scaled, clipped)"
+    assert repr(_layer(table, standardize=False)) == "Standardize(1 feature, not scaled)"
+    # Bytes are divided by 255 all the same.
+    pixels = rng.integers(256, size=(50, 3, 8, 8), dtype=np.uint8)
+    assert repr(_layer(pixels, standardize=False)) == "Standardize(3 channels, scaled)"

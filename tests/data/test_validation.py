@@ -344,7 +344,7 @@ def test_short_and_single_batches_of_streams():
         assert features_of(loader).shape == (n, 8)
     with pytest.raises(ValueError, match="1 sample"):
         small("SimCLR").fit(Streamed(X[:1]))
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="no samples"):
         small("SimCLR").fit(Streamed(X[:0]))
 
 
@@ -503,9 +503,9 @@ def test_lists_of_numbers_as_items():
     # torch's own loaders make columns of them.
     with pytest.raises(TypeError, match="Got a list of 6 for x"):
         small("SimCLR").fit(DataLoader(lists, batch_size=8))
-    with pytest.raises(ValueError, match="of a tuple or list the first entry is taken"):
+    with pytest.raises(ValueError, match="the first entry of a tuple or list is taken"):
         small("SimCLR").fit(Squares(X.tolist()))
-    with pytest.raises(TypeError, match="Got a list of no one shape instead"):
+    with pytest.raises(TypeError, match="Got a list without a common shape instead"):
         small("SimCLR").fit(Squares([([[1.0], [1.0, 2.0]], 0)] * 4))
     with pytest.raises(TypeError, match="Got an empty tuple instead"):
         small("SimCLR").fit(Squares([()] * 4))
@@ -789,7 +789,7 @@ def test_cures_of_what_is_no_number_fit_the_kind(kind):
     X[3, 0] = np.inf
     message = _message_of(X)
     assert "SimpleImputer" not in message  # which refuses infinity
-    assert "clip them before" in message
+    assert "clip them first" in message
     small("SimCLR").fit(np.nan_to_num(np.clip(X, -9, 9)))
 
 

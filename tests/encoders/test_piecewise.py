@@ -83,7 +83,7 @@ def test_bins_of_any_scale(scale):
 def test_borders_must_increase(edges):
     with pytest.raises(ValueError, match="must hold increasing numbers"):
         PiecewiseLinear(edges)
-    with pytest.raises(ValueError, match="n_bins must be an int"):
+    with pytest.raises(ValueError, match="The 'n_bins' parameter .* must be an int"):
         PiecewiseLinear.from_rows(torch.randn(5, 2), n_bins=0)
 
 

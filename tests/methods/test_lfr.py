@@ -537,7 +537,7 @@ def test_own_projectors_are_not_calibrated():
         ({"predictor_epochs": 0}, "'predictor_epochs' parameter is 0 and alternate=True"),
         ({"projectors": lambda shape: nn.Linear(99, 3)}, "'projectors' parameter does not fit"),
         ({"projectors": lambda shape: "none"}, "'projectors' parameter is called with a shape"),
-        ({"projectors": ["none"], "n_targets": 1}, "'projectors' .* or hold such. Got 'none'"),
+        ({"projectors": ["none"], "n_targets": 1}, "'projectors' .* such objects. Got 'none'"),
         (
             {"predictors": lambda a, b: a},
             r"with two widths \(ints\) and .* Got int from predictors\(8, 4\)",
