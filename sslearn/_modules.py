@@ -155,7 +155,7 @@ def _signature(function: Callable) -> inspect.Signature | None:
 
 
 def call(function: Callable, name: str, *arguments: Any, words: str) -> Any:
-    """Call a callable that a parameter holds; if it fails, say how it was called.
+    """Call a callable that a parameter holds; the error of a failure says how it was called.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ The contract, for those who write a method. All hooks have defaults; most method
 ``__init__`` and ``loss`` and nothing else.
 
 ``n_views``
-    Views drawn of every batch; 0 turns augmentation off.
+    Number of views drawn from every batch; 0 turns augmentation off.
 ``pieces(x)``
     Tensor from which views are drawn: the samples themselves, or pieces of them, each of which is
     then augmented by itself.

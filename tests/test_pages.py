@@ -44,3 +44,50 @@ def test_code_compiles_and_imports_what_there_is(page):
 def test_functions_that_are_given_to_estimators_have_names(name):
     # Neither pickle nor Pipeline(memory=...) takes a lambda.
     assert not re.search(r"lambda (shape|x)\b", (ROOT / name).read_text(encoding="utf-8"))
+
+
+def _contributing():
+    return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_contributing_names_every_module_and_no_other():
+    named = set()
+    folder = ""
+    for line in _contributing().split("\n## The rooms\n")[1].split("\n## ")[0].splitlines():
+        folder = next(iter(re.findall(r"^(?:Directly in )?`sslearn/(.*?)`", line)), folder)
+        named |= {folder + name for name in re.findall(r"`(?!tests/)([\w/]+\.py)`", line)}
+    files = {
+        str(path.relative_to(ROOT / "sslearn"))
+        for path in (ROOT / "sslearn").rglob("*.py")
+        if path.name != "__init__.py" or path.parent.name == "sslearn"
+    }
+    assert named == files
+
+
+def _room(path):
+    """The name by which CONTRIBUTING's diagram calls a module: a folder's, or its own."""
+    first, *rest = path.relative_to(ROOT / "sslearn").parts
+    return f"{first}/" if rest else first.removesuffix(".py")
+
+
+def _imported_rooms(path):
+    """Yield the rooms from which a module imports, also inside functions."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            inside = (*base, *node.module.split(".")) if node.module else base
+            names = [inside[1]] if len(inside) > 1 else [alias.name for alias in node.names]
+            for name in names:
+                is_folder = (ROOT / "sslearn" / name).is_dir()
+                yield f"{name}/" if is_folder else name
+
+
+def test_imports_run_as_contributing_draws_them():
+    diagram = re.search(r"^```text\n(.*?)^```$", _contributing(), re.S | re.M).group(1)
+    level = {room: i for i, line in enumerate(diagram.splitlines()) for room in line.split()}
+    modules = sorted((ROOT / "sslearn").rglob("*.py"))
+    assert set(level) == {_room(path) for path in modules}
+    for path in modules:
+        for room in _imported_rooms(path):
+            assert level[_room(path)] <= level[room], f"{path.name} imports from {room}"
