@@ -12,11 +12,11 @@ are often smoother ones of its mean colour. The features ignore positions within
 views are crops.
 
 Of the five nearest patches of each, two shares are printed: how many are smoother than the patch
-itself (about half, where they are alike), and how many are from the same photograph, a rough
-measure that distinguishes only temple and flower. The patches are split into a busy half and a
-flat half. The encoder before training is shown too: on busy patches it is already much better than
-pixels, since convolutions respond to texture before any training. Training adds a little on busy
-patches; nearly all neighbours of flat ones are from the same photograph by any measure.
+itself (about half, if the neighbours are similar), and how many are from the same photograph, a
+rough measure that distinguishes only temple and flower. The patches are split into a busy half and
+a flat half. The encoder before training is shown too: on busy patches it is already much better
+than pixels, since convolutions respond to texture before any training. Training adds a little on
+busy patches; nearly all neighbours of flat ones are from the same photograph by any measure.
 """
 
 import matplotlib.pyplot as plt
@@ -50,9 +50,9 @@ features = {
 
 neighbours = {}
 print(f"{'patches':<8} {'features':<10} {'smoother':>9} {'same photograph':>16}")
-for name, rows in features.items():
+for name, values in features.items():
     # Without an argument, a sample is not its own neighbour.
-    neighbours[name] = NearestNeighbors(n_neighbors=5).fit(rows).kneighbors()[1]
+    neighbours[name] = NearestNeighbors(n_neighbors=5).fit(values).kneighbors()[1]
     smoother = contrast[neighbours[name]] < contrast[:, None]
     same = photograph[neighbours[name]] == photograph[:, None]
     for half, chosen in {"busy": busy, "flat": ~busy}.items():

@@ -106,7 +106,7 @@ def main():
     X_train, X_test, y_train, y_test, groups = load(arguments.folder)
     common = recipe(arguments.published, X_train.shape[1:])
     joint = {**common, "alternate": False, "predictor_epochs": 0}
-    rows = {
+    methods = {
         "raw": None,
         "random encoder": LFR(**{**joint, "max_epochs": 0}),
         "LFR (DPP)": LFR(**common),
@@ -121,7 +121,7 @@ def main():
     header = ("features", "seed", "accuracy", "C", "epochs", "seconds to fit")
     print("{:<16} {:>4} {:>9} {:>6} {:>7} {:>15}".format(*header))
     means = {}
-    for name, method in rows.items():
+    for name, method in methods.items():
         found = []
         for seed in range(arguments.seeds if method is not None else 1):
             epochs, seconds = 0, 0.0

@@ -7,12 +7,12 @@ learns from all training rows, without labels; a logistic regression learns from
 have one. It is compared with the columns as they are, also with a random forest, and with principal
 components.
 
-The views are made by ``FeatureCorruption``, which puts values of other rows into a row. The encoder
-has to predict the original values from the other columns, so columns must depend on one another.
-One table is generated in this way: visitors of a shop belong to twelve hidden kinds, the kind
-decides which values are frequent, and half of the kinds buy; eight more columns are pure noise.
-There SimCLR is better. The other is real: scikit-learn's diabetes data, 442 patients with ten
-columns, their sex as a category, and whether the disease progressed more than in half of them.
+The views are made by ``FeatureCorruption``, which replaces values of a row by those of other rows.
+The encoder has to predict the original values from the other columns, so columns must depend on one
+another. One table is generated in this way: visitors of a shop belong to twelve hidden kinds, the
+kind decides which values are frequent, and half of the kinds buy; eight more columns are pure
+noise. There SimCLR is better. The other is real: scikit-learn's diabetes data, 442 patients with
+ten columns, their sex as a category, and whether the disease progressed more than in half of them.
 There nothing is gained, the columns as they are do best. Always compare with them.
 """
 

@@ -141,7 +141,7 @@ class PiecewiseLinear(nn.Module):
         if x.shape[1] != self.in_features:
             raise ValueError(
                 f"PiecewiseLinear expects a batch of shape (n, {self.in_features}), or one that "
-                f"flattens to it. Got rows of {x.shape[1]} values instead."
+                f"flattens to it. Got samples of {x.shape[1]} values instead."
             )
         x = x.index_select(1, self.column)
         # Subtracted first, which is exact near the border, whatever the column's scale.
