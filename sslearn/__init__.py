@@ -28,3 +28,8 @@ __all__ = [
     "encoders",
     "metrics",
 ]
+
+# A pickle names the module of a class: that of the public name, which does not change.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__

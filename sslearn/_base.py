@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
@@ -12,7 +13,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -78,8 +79,40 @@ _CALLED_WITH = {
 }
 
 
+# Versions that a pickle carries, by the package: what it holds are objects of theirs.
+_VERSIONS = "_versions"
+
+
+class OtherVersionsWarning(InconsistentVersionWarning):
+    """An estimator was pickled with other versions of sslearn or torch.
+
+    Parameters
+    ----------
+    estimator_name : str
+        Class of the estimator.
+    found, expected : dict of str to str
+        Versions in the pickle, and those that are installed.
+    """
+
+    def __init__(self, *, estimator_name: str, found: dict, expected: dict) -> None:
+        self.estimator_name = estimator_name
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        found, expected = (
+            " and ".join(f"{package} {version}" for package, version in versions.items())
+            for versions in (self.found, self.expected)
+        )
+        return (
+            f"{self.estimator_name} was pickled with {found}, and is unpickled with {expected}. "
+            "Its features may differ, or it may not work. Fit it again, or install the versions "
+            "that it was pickled with."
+        )
+
+
 class BaseSSL(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
 ):
     """Base of all estimators. A method gives a signature, a docstring and an objective.
 
@@ -87,15 +120,10 @@ class BaseSSL(
 
     - assign every parameter of its ``__init__``, the shared ones included, and nothing else;
     - add its own parameters to ``_parameter_constraints``;
-    - implement ``_make_objective(encoder, data)``, which returns an :class:`Objective`. It is
-      called under the seed, on the CPU; ``encoder.width`` is the number of features.
+    - implement :meth:`_make_objective`.
 
-    It may override ``_sample_shape(shape)``, the shape in which it reads rows,
-    ``_encoder_shape(sample_shape)``, the shape of what its encoder sees,
-    ``_default_encoder(shape, width, rows)``, what ``encoder=None`` stands for (``rows()`` returns
-    some training rows; it is None where the encoder sees something else than rows), and
-    ``_optimizer()``, what its ``optimizer`` stands for, and add fitted attributes in
-    ``_publish(objective)``. A method without views leaves ``augment`` out.
+    It may override :meth:`_sample_shape`, :meth:`_encoder_shape`, :meth:`_default_encoder`,
+    :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` out.
     """
 
     _parameter_constraints: dict = {
@@ -124,21 +152,50 @@ class BaseSSL(
 
     # --- hooks -----------------------------------------------------------------------------
 
+    @abstractmethod
     def _make_objective(self, encoder: Features, data: TrainingData) -> Objective:
-        raise NotImplementedError(
-            f"{type(self).__name__} must implement _make_objective(encoder, data), which returns a "
-            "sslearn.base.Objective."
-        )
+        """Return what is trained, with the encoder inside.
+
+        Called once in ``fit``, on the CPU; torch's default generator is seeded, so that weights
+        may be drawn from it.
+
+        Parameters
+        ----------
+        encoder : nn.Module
+            Maps a float32 tensor (n, ...) of the shape that ``_encoder_shape`` gives to features
+            of shape (n, ``encoder.width``).
+        data : TrainingData
+            What may be asked of X: ``data.sample_shape``, ``len(data)``, ``data.n_rows``,
+            ``data.is_stream`` and more, see "Write your own method".
+
+        Returns
+        -------
+        Objective
+            The loss, and what learns beside the encoder.
+        """
 
     def _sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape in which a sample of X of the given shape is read."""
         return (1, *shape) if self._univariate and len(shape) == 1 else shape
 
     def _encoder_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what the encoder sees: a sample, or one patch of it."""
         return sample_shape
 
     def _default_encoder(
         self, shape: tuple[int, ...], width: int | None, rows: Callable[[], torch.Tensor] | None
     ) -> nn.Module:
+        """Return the encoder that is used if ``encoder`` is None.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of what it sees.
+        width : int or None
+            ``embedding_dim``.
+        rows : callable or None
+            Returns some training samples, standardised. None if the encoder sees something else.
+        """
         return default_encoder(shape, width, rows() if rows and len(shape) == 1 else None)
 
     def _publish(self, objective: Objective) -> None:
@@ -380,6 +437,20 @@ class BaseSSL(
         state = {name: by_value(value) for name, value in state.items()}
         return (make, arguments, state, *more)
 
+    def __getstate__(self):
+        return {**super().__getstate__(), _VERSIONS: _versions()}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        found, expected = state.pop(_VERSIONS, {"sslearn": "(unknown)"}), _versions()
+        if found != expected:
+            name = type(self).__name__
+            warnings.warn(
+                OtherVersionsWarning(estimator_name=name, found=found, expected=expected),
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
 
@@ -450,6 +521,12 @@ class BaseSSL(
         width = None if self.embedding_dim is None else int(self.embedding_dim)
         rows = data.reference_rows if shape == data.sample_shape else None
         return build_features(self._default_encoder(shape, width, rows), shape)
+
+
+def _versions() -> dict[str, str]:
+    from . import __version__
+
+    return {"sslearn": __version__, "torch": str(torch.__version__)}
 
 
 def _told(history: History) -> dict:

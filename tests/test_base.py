@@ -1,6 +1,9 @@
 """What every estimator has from its base, and what its author is told."""
 
+import copy
+import importlib
 import pathlib
+import pickle
 import re
 import sys
 import types
@@ -11,10 +14,12 @@ import pytest
 import torch
 from estimators import rows, small
 from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import sslearn
 from sslearn import LFR, SimCLR
 from sslearn.base import BaseSSL, Objective
 from sslearn.encoders import PiecewiseLinear
@@ -204,7 +209,7 @@ class NoFeatures(SimCLR):
 @pytest.mark.parametrize(
     ("cls", "error", "message"),
     [
-        (NoObjective, NotImplementedError, r"NoObjective must implement _make_objective\(encoder"),
+        (NoObjective, TypeError, "instantiate abstract class NoObjective .* _make_objective"),
         (Layer, TypeError, "Layer._make_objective must return a sslearn.base.Objective. Got Line"),
         (NoLoss, NotImplementedError, r"Objective must implement loss\(\*views\), or batch_loss"),
         (OneView, TypeError, r"Single.loss is called with as many views .* 2. Got .*\(view\)"),
@@ -248,7 +253,9 @@ def test_a_parameter_that_is_not_assigned(base, left_out):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_a_method_that_is_written_as_the_page_says(monkeypatch):
     page = pathlib.Path(__file__).parents[1] / "docs" / "write_a_method.md"
-    written, tested = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    written, tested, diet = re.findall(
+        r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S
+    )
     module = types.ModuleType("written_by_the_page")  # to pickle what is defined in it
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(written, vars(module))
@@ -263,6 +270,18 @@ def test_a_method_that_is_written_as_the_page_says(monkeypatch):
     exec(tested, vars(module))
     assert len(module.features) == 40
 
+    exec(diet, vars(module))
+    model = module.DIET(label_smoothing=0.5, max_epochs=15, random_state=0, embedding_dim=8)
+    model.fit(rows("table"))
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    model.set_params(validation_fraction=0.25).fit(rows("series"))
+    assert np.isfinite(model.validation_loss_curve_).all()
+    with pytest.raises(ValueError, match="'label_smoothing' parameter of DIET must be a float"):
+        module.DIET(label_smoothing=1.5).fit(rows("table"))
+    model.set_params(validation_fraction=None)
+    with pytest.raises(ValueError, match="DIET needs samples with numbers"):
+        model.fit(DataLoader(TensorDataset(torch.from_numpy(rows("table"))), batch_size=8))
+
 
 @pytest.mark.parametrize(
     "nonsense", [{"batch_size": "x"}, {"batch_size": 0}, {"device": None}, {"device": "abacus"}]
@@ -274,3 +293,51 @@ def test_parameters_set_to_nonsense_after_fit_are_named(nonsense, method):
     (name,) = nonsense
     with pytest.raises(ValueError, match=f"The '{name}' parameter"):
         getattr(model, method)(X)
+
+
+PUBLIC = [
+    (module, name)
+    for module in ("sslearn", "sslearn.augment", "sslearn.encoders")
+    for name, value in vars(importlib.import_module(module)).items()
+    if isinstance(value, type) and not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_public_classes_name_public_modules(module, name):
+    public = getattr(importlib.import_module(module), name)
+    assert public.__module__ == module
+    assert pickle.loads(pickle.dumps(public)) is public
+
+
+class TestVersions:
+    """A pickle carries the versions that it was made with."""
+
+    @pytest.fixture
+    def fitted(self):
+        return small("SimCLR").fit(rows("table"))
+
+    def test_equal_ones_pass_in_silence(self, fitted):
+        again = pickle.loads(pickle.dumps(fitted))
+        assert vars(again).keys() == vars(fitted).keys()
+        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
+
+    @pytest.mark.parametrize("package", ["sslearn", "torch"])
+    def test_others_are_warned_of(self, fitted, monkeypatch, package):
+        with monkeypatch.context() as patched:
+            patched.setattr({"sslearn": sslearn, "torch": torch}[package], "__version__", "0.0.7")
+            pickled = pickle.dumps(fitted)
+        message = rf"SimCLR was pickled with .*{package} 0\.0\.7.* unpickled with .*{package}"
+        with pytest.warns(InconsistentVersionWarning, match=message):
+            again = pickle.loads(pickled)
+        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
+
+    def test_a_pickle_without_any(self, fitted):
+        made, arguments, state = fitted.__reduce_ex__(2)[:3]
+        bare = made(*arguments)
+        with pytest.warns(InconsistentVersionWarning, match=r"pickled with sslearn \(unknown\)"):
+            bare.__setstate__({k: v for k, v in state.items() if k != "_versions"})
+
+    def test_copies_and_clones_are_silent(self, fitted):
+        for same in (copy.copy(fitted), copy.deepcopy(fitted), clone(fitted)):
+            assert "_versions" not in vars(same)

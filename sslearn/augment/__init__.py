@@ -31,3 +31,7 @@ __all__ = [
     "TimeMask",
     "default_augment",
 ]
+
+# What is stored names the module of a class: that of the public name, which does not change.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

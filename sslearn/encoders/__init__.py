@@ -12,3 +12,7 @@ from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
 
 __all__ = ["MLP", "PiecewiseLinear", "ResNet", "default_encoder"]
+
+# What is stored names the module of a class: that of the public name, which does not change.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -64,6 +64,7 @@ def test_a_loss_of_ones_own():
         (lambda p, z: (p - z).square().sum(1), r"'loss' parameter .* Got shape \(16,\)"),
         (lambda p, z: 1.0, "'loss' parameter .* Got float"),
         (lambda p, z: (p - z).detach().mean(), "'loss' parameter .* requires_grad=False"),
+        (lambda p, z: p.size("n"), r"'loss' parameter is called as .* Got TypeError from <lambda>"),
     ],
 )
 @pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1.0}])

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ._blocks import by_blocks
+from ..._modules import call
 from ._precision import averaged_over_targets, in_full_precision
 
 __all__ = [
@@ -33,18 +34,19 @@ def resolve_loss(
     """Return the loss that a ``loss`` parameter names, or the caller's own, checked."""
     if isinstance(given, str):
         return known[given]
+    words = (
+        "is called as loss(predictions, targets) and must return a scalar tensor that has a "
+        "gradient"
+    )
 
     def checked(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        loss = given(a, b)
+        loss = call(given, "loss", a, b, words=words)
         has_gradient = getattr(loss, "requires_grad", False) or not torch.is_grad_enabled()
         if not (isinstance(loss, torch.Tensor) and loss.ndim == 0 and has_gradient):
             kind = type(loss).__name__
             if isinstance(loss, torch.Tensor):
                 kind = f"shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
-            raise ValueError(
-                "The 'loss' parameter is a callable and must return a scalar tensor that has a "
-                f"gradient. Got {kind} instead."
-            )
+            raise ValueError(f"The 'loss' parameter {words}. Got {kind} instead.")
         return loss
 
     return checked
