@@ -6,40 +6,22 @@ import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._data._batches import TrainingData, compute_statistics
-from ._data._rows import Rows, Stream
-from ._data._validation import (
-    check_labels,
-    check_order,
-    resolve_device,
-    too_few_rows,
-    validate_rows,
-)
+from ._data._training_data import TrainingData
+from ._data._validation import check_order, validate_rows
+from ._fit import fit
 from ._hashing import HASH_PROTOCOL, by_value
-from ._inference import encode, measure_cost
-from ._modules import (
-    Features,
-    Reshape,
-    build_features,
-    build_module,
-    check_call,
-    clonable,
-    copy_module,
-)
-from ._objective import Objective, check_objective
-from ._process_state import isolated
+from ._inference import encode
+from ._modules import Features, check_call, clonable
+from ._objective import Objective
 from ._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -47,22 +29,11 @@ from ._sklearn import (
     fit_context,
     validate_parameter_constraints,
 )
-from ._training._loop import History
-from ._training._memory import ask_for_memory, out_of_memory_explained
-from ._training._settings import (
-    PRECISIONS,
-    Settings,
-    check_trainer_params,
-    most_batches,
-    name_of,
-    resolve_batch_size,
-    resolve_precision,
-)
-from ._training._sklearn_callbacks import SklearnCallbacks
-from .augment import default_augment
-from .augment._default import noise_of
+from ._training._auto import PRECISIONS, resolve_batch_size, resolve_device
+from ._training._history import History
+from ._training._memory import out_of_memory_explained
+from ._training._settings import check_trainer_params
 from .encoders import default_encoder
-from .encoders._layout import to_memory_format
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
@@ -277,95 +248,8 @@ class BaseSSL(
 
     @fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X, y) -> History:
-        """Fit, and return what happened on the way."""
-        check_labels(y)
-        device = resolve_device(self.device)
-        autocast = resolve_precision(self.precision, device)
-        name = type(self).__name__
-        self._check_relations()
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        order, views, held_out_views, split, prepare, watched, looked_at = (
-            int(word) for word in np.random.SeedSequence(seed).generate_state(7)
-        )
-        with isolated(seed, device) as stop:
-            # Costs seconds at its first import, which a process that only transforms never pays.
-            # Signals wait for it: half imported, Lightning could not be imported again.
-            from ._training._trainer import check_arguments, train
-
-            with stop.heard():
-                check_arguments(self.trainer_params)
-                rows = validate_rows(
-                    self, X, reset=True, batch_size=resolve_batch_size(self.batch_size)
-                )
-                rows.view_as(self._sample_shape(rows.sample_shape))
-                if isinstance(rows, Rows):
-                    rows = rows.to(device)
-                else:
-                    rows.limit = most_batches(self.trainer_params)
-                trained_on, held_out = self._split(rows, split)
-                statistics = compute_statistics(rows, held_out, name)
-                if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
-                    raise ValueError(too_few_rows(self, rows.n_rows or 0, rows.item_shape))
-                standardize = statistics.layer(self.standardize)
-                augment = getattr(self, "augment", None)
-                if augment is None:
-                    augment = default_augment(
-                        self._encoder_shape(rows.sample_shape), rgb=standardize.is_photograph
-                    )
-                extremes = statistics.extremes
-                standardize.to(device)
-                data = TrainingData(
-                    rows, trained_on, standardize, augment, 0, device, looked_at, extremes
-                )
-                encoder = self._build_encoder(data)
-                settings = Settings.from_estimator(self, autocast, len(data))
-                objective = check_objective(self._make_objective(encoder, data), name)
-                data.n_views, data.pieces = objective.n_views, objective.pieces
-                if objective.n_views:
-                    data.drowned = statistics.drowned(standardize, noise_of(augment))
-                    _warn_of_noise(data.drowned)
-                # With the subsample that it keeps, which training has no use for.
-                del statistics
-                own_views = getattr(self, "augment", None) is not None
-                data.watch_views = own_views
-                features = objective.features
-                if not isinstance(features, Features):
-                    features = build_features(features, rows.sample_shape)
-                cost = measure_cost(features.eval(), rows.sample_shape)
-                to_memory_format(objective.to(device), channels_last=True)
-                objective.prepare(data, torch.Generator().manual_seed(prepare))
-                parts = OrderedDict(standardize=standardize, features=features)
-                if rows.sample_shape != rows.item_shape:
-                    parts["shape"] = Reshape(rows.sample_shape)
-                    parts.move_to_end("shape", last=False)
-                whole = nn.Sequential(parts)
-
-                def told(history: History) -> dict:
-                    return {
-                        **_told(history),
-                        "device_": str(device),
-                        "precision_": name_of(autocast),
-                    }
-
-                def fitted(history: History) -> dict:
-                    return {
-                        "_cost": cost,
-                        "encoder_": _published(copy_module(whole)),
-                        **told(history),
-                    }
-
-                tasks = SklearnCallbacks(self, X, y, settings.max_epochs, device, fitted, stop)
-                seeds = (order, views, held_out_views, watched)
-                ask_for_memory(objective, None if own_views else features, data, settings)
-                history = train(objective, data, held_out, settings, seeds, stop, tasks)
-                self._cost = cost
-                self.encoder_ = _published(whole)
-                for name, value in told(history).items():
-                    setattr(self, name, value)
-                self._publish(objective)
-                tasks.end()
-        history.interrupted = stop.cause
-        return history
+        """Fit, and return the history of the training."""
+        return fit(self, X, y)
 
     def transform(self, X):
         """Return the encoder's features of X.
@@ -462,7 +346,7 @@ class BaseSSL(
 
     @property
     def _n_features_out(self) -> int:
-        return self.encoder_.get_submodule("features").width  # type: ignore[return-value]
+        return self.encoder_.get_submodule("features").width
 
     def _check_set(self, *names: str) -> None:
         """Check parameters that may have been set since fit has checked them."""
@@ -493,71 +377,11 @@ class BaseSSL(
             if callable(given):
                 check_call(given, name, *arguments, value=value)
 
-    def _split(self, rows: Rows | Stream, seed: int):
-        """Return the numbers of the rows trained on (None: all) and of those held out."""
-        fraction = self.validation_fraction
-        if fraction is None:
-            return None, None
-        if isinstance(rows, Stream):
-            raise ValueError(
-                "The 'validation_fraction' parameter needs rows that can be asked for by number, "
-                "not an IterableDataset or DataLoader. Set it to None."
-            )
-        n_held_out = round(fraction * len(rows))
-        if min(n_held_out, len(rows) - n_held_out) < 2:
-            raise ValueError(
-                f"The 'validation_fraction' parameter is {fraction}: of {len(rows)} rows that "
-                f"holds out {n_held_out} and leaves {len(rows) - n_held_out} to train on, while a "
-                "minimum of 2 each is required."
-            )
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-        return order[n_held_out:].sort().values, order[:n_held_out].sort().values
-
-    def _build_encoder(self, data: TrainingData) -> Features:
-        shape = tuple(self._encoder_shape(data.sample_shape))
-        if self.encoder is not None:
-            own = build_module(self.encoder, shape, name="encoder")
-            return build_features(own, shape, trains=True)
-        width = None if self.embedding_dim is None else int(self.embedding_dim)
-        rows = data.reference_rows if shape == data.sample_shape else None
-        return build_features(self._default_encoder(shape, width, rows), shape)
-
 
 def _versions() -> dict[str, str]:
     from . import __version__
 
     return {"sslearn": __version__, "torch": str(torch.__version__)}
-
-
-def _told(history: History) -> dict:
-    """Return what is told of the way, as fitted attributes."""
-    found = {
-        "loss_curve_": list(history.loss_curve),
-        "embedding_rank_curve_": list(history.rank_curve),
-        "n_iter_": len(history.loss_curve),
-        "n_steps_": history.n_steps,
-        "batch_size_": history.batch_size,
-        "learning_rate_": history.learning_rate,
-    }
-    if history.validation_loss_curve:
-        found["validation_loss_curve_"] = list(history.validation_loss_curve)
-    return found
-
-
-def _published(encoder: nn.Module) -> nn.Module:
-    """Make the trained encoder what the caller gets: on the CPU, in eval mode, contiguous."""
-    to_memory_format(encoder.cpu().eval(), channels_last=False)
-    return encoder
-
-
-def _warn_of_noise(drowned: str | None) -> None:
-    if drowned:
-        warnings.warn(
-            f"In X {drowned} by less than the noise of the views, so that little can be learned: "
-            "few values, or a unit of their own, make the rest look small. Scale X first (each "
-            "channel by itself, or by a logarithm), or lower the noise by augment.",
-            stacklevel=5,
-        )
 
 
 def _check_assigned(estimator: BaseSSL) -> None:

@@ -14,8 +14,8 @@ The contract, for those who write a method. All hooks have defaults; most method
     The loss for methods that need more than the views: ``batch`` is a :class:`Batch`.
 ``prepare(data, generator)``
     Called once, on the device, before the optimizer is made. May select, cache and create
-    parameters. ``data`` is a :class:`sslearn._data._batches.TrainingData`, ``generator`` is on the
-    CPU.
+    parameters. ``data`` is a :class:`sslearn._data._training_data.TrainingData`, ``generator`` is
+    on the CPU.
 ``phases``, ``start_phase(phase, data)``
     The passes over the data that make one epoch. ``start_phase`` sets train and eval modes and
     returns the parameters that are trained in the phase (if None, all that require a gradient).

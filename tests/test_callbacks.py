@@ -261,10 +261,10 @@ class TestScikitLearnsOwn:
 
 
 def test_estimators_without_callbacks_make_no_copies(data, monkeypatch):
-    import sslearn._base
+    import sslearn._fit
 
     copies = []
-    monkeypatch.setattr(sslearn._base, "copy_module", copies.append)
+    monkeypatch.setattr(sslearn._fit, "copy_module", copies.append)
     small("SimCLR").fit(data[0])
     assert not copies
 

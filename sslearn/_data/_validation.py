@@ -28,31 +28,7 @@ from ._rows import (
     stacked,
 )
 
-__all__ = ["check_labels", "check_order", "resolve_device", "too_few_rows", "validate_rows"]
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device that a ``device`` parameter names."""
-    if device == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        resolved = torch.device("meta")
-    if resolved.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (resolved.index or 0) < count:
-            return torch.device("cuda", resolved.index or 0)
-        raise ValueError(
-            f"The 'device' parameter is {device!r}, but torch finds {count} CUDA devices here. "
-            "Use 'auto' or 'cpu'."
-        )
-    if resolved.type != "cpu":
-        raise ValueError(
-            "The 'device' parameter must be 'auto', 'cpu', 'cuda' or 'cuda:<number>'. "
-            f"Got {device!r} instead."
-        )
-    return torch.device("cpu")
+__all__ = ["check_labels", "check_order", "too_few_rows", "validate_rows"]
 
 
 def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | Stream:

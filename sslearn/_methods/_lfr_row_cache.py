@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from .._data._batches import TrainingData
 from .._data._rows import Rows
+from .._data._training_data import TrainingData
 from .._objective import Batch
 
 __all__ = ["RowCache"]

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from .._data._batches import TrainingData
+from .._data._training_data import TrainingData
 from .._objective import Objective
 from ._settings import Settings
 

@@ -18,7 +18,6 @@ __all__ = [
     "LARS",
     "NOTHING_MOVES",
     "LearningRate",
-    "automatic_rate",
     "make_optimizer",
     "parameter_groups",
 ]
@@ -164,25 +163,6 @@ def make_optimizer(
     if optimizer == "adam":
         return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, fused=fused)
-
-
-def automatic_rate(
-    optimizer: str | Callable, n_steps: int, batch_size: int, *, n_axes: int
-) -> float:
-    """Return the learning rate that ``learning_rate="auto"`` stands for.
-
-    Adam moves a weight by about the learning rate in a step, whatever the gradient, so that few
-    steps must be long ones for a weight to get anywhere: their sum is kept, from the usual rate to
-    ten times it. Networks of tables, without a norm in each layer, suffer from more than the
-    usual, and on series (HAR) the longest steps lost a point. SGD and LARS have the rates of their
-    papers.
-    """
-    if optimizer == "sgd":
-        return 0.1
-    if optimizer == "lars":
-        return 0.3 * batch_size / 256
-    highest = {1: 1e-3, 2: 3e-3}.get(n_axes, 1e-2)
-    return min(highest, max(1e-3, 15 / max(1, n_steps)))
 
 
 class LearningRate:

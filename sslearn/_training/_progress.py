@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from .._data._batches import TrainingData
-from ._settings import Settings, name_of
+from .._data._training_data import TrainingData
+from ._auto import name_of
+from ._settings import Settings
 
 __all__ = ["Clock", "epoch_line", "opening_line"]
 

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from .._data._batches import TrainingData
 from .._data._rows import sample_rows
+from .._data._training_data import TrainingData
 from .._objective import Objective
 from ..metrics import effective_rank
+from ._settings import Settings
 
-__all__ = ["RankMonitor"]
+__all__ = ["RankMonitor", "collapse_message"]
 
 # The part of the training time that looking may take. Of times as they are estimated from shapes,
 # in operations: what a clock says would make two equal fits differ.
@@ -134,3 +135,39 @@ class RankMonitor:
         rows_differ = bool((self.sample != self.sample[:1]).any())
         alike = spread < _SPREAD_LEFT / math.sqrt(self.width) and rank < _RANK_LEFT_TOO * first
         return rows_differ and (rank < _RANK_LEFT * first or alike)
+
+
+def collapse_message(
+    curve: list[tuple[int, float, float]],
+    settings: Settings,
+    learning_rate: float,
+    drowned: str | None,
+) -> str:
+    """Return the warning of a collapse, with what to change first.
+
+    Parameters
+    ----------
+    curve : list of (int, float, float)
+        Epoch, effective rank and spread; the first before training.
+    settings : Settings
+        Parameters shared by all estimators.
+    learning_rate : float
+        Highest rate of the schedule.
+    drowned : str or None
+        Signals that the noise of the views drowns, in words.
+    """
+    (_, before, _), *_, (epoch, rank, spread) = curve
+    remedy = (
+        f"In X {drowned} by less than the noise of the views: scale X first, or weaken the "
+        "augmentation"
+        if drowned
+        else "Weaken the augmentation if two views of a sample have nothing in common, lower "
+        f"learning_rate (it is {learning_rate:g}) or raise warmup_fraction (it is "
+        f"{settings.warmup_fraction:g})"
+    )
+    return (
+        f"The representation of {settings.name} has collapsed: after epoch {epoch} the features "
+        f"of all samples are nearly alike (effective rank {rank:.1f}, {before:.1f} before "
+        f"training; standard deviation {spread:.2g} at unit length). {remedy}; "
+        "embedding_rank_curve_ shows when it happened."
+    )

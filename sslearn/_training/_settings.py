@@ -1,35 +1,26 @@
-"""How to train: the parameters that all estimators share, checked and made plain."""
+"""How to train: the parameters that all estimators share, checked and resolved."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from ._auto import resolve_batch_size, resolve_max_epochs
+
 __all__ = [
-    "PRECISIONS",
+    "Seeds",
     "Settings",
     "check_trainer_params",
     "given_callbacks",
     "most_batches",
-    "name_of",
-    "resolve_batch_size",
-    "resolve_max_epochs",
-    "resolve_precision",
     "train_limit",
 ]
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-# What "auto" stands for: the least and the most rows of a step; rows seen in all of training, and
-# the fewest and the most times that each is seen.
-_BATCH_SIZES = 32, 256
-_ROWS_SEEN, _EPOCHS = 220_000, (20, 200)
-
-# What a Trainer is told by the estimator's own parameters, and by which.
+# Arguments of a Trainer that parameters of the estimator set, and which.
 _OWNED = {
     "max_epochs": "max_epochs",
     "min_epochs": "max_epochs and n_iter_no_change",
@@ -47,7 +38,7 @@ _OWNED = {
     "reload_dataloaders_every_n_epochs": "X",
 }
 
-# What no parameter stands for either, and what to do instead.
+# Arguments that nothing sets, and what to do instead.
 _RESUMING = (
     "a fit always begins anew. To go on from trained weights, pass encoder_.features as the encoder"
 )
@@ -58,18 +49,52 @@ _CANNOT_CALLBACKS = {
 }
 
 
+class Seeds(NamedTuple):
+    """One seed for each random thing in a fit, so that none depends on how often another draws.
+
+    Attributes
+    ----------
+    order : int
+        Order of the samples in each pass.
+    views, held_out_views : int
+        Views of the samples trained on, and of those held out.
+    split : int
+        Choice of the held-out samples.
+    preparation : int
+        Generator that an objective gets before training.
+    watched : int
+        Samples whose rank is measured during training.
+    reference : int
+        Samples that networks are made from, by quantiles of columns for example.
+    """
+
+    order: int
+    views: int
+    held_out_views: int
+    split: int
+    preparation: int
+    watched: int
+    reference: int
+
+    @classmethod
+    def from_root(cls, seed: int) -> Seeds:
+        """Derive all seeds from one."""
+        words = np.random.SeedSequence(seed).generate_state(len(cls._fields))
+        return cls(*map(int, words))
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How to train; plain Python numbers, since Lightning takes no others.
+    """How to train; plain Python numbers, since Lightning accepts no others.
 
     Attributes
     ----------
     learning_rate : float or None
-        None: one that suits the number of steps.
+        Highest rate. If None, it follows from the number of steps.
     autocast : torch.dtype or None
-        Of the forward pass; None: float32.
+        Precision of the forward pass. If None, float32.
     name : str
-        Of the estimator, for messages.
+        Class of the estimator, for messages.
     """
 
     max_epochs: int
@@ -87,7 +112,7 @@ class Settings:
 
     @classmethod
     def from_estimator(cls, estimator, autocast: torch.dtype | None, n_rows: int) -> Settings:
-        """Read them off an estimator that is fitted on `n_rows` rows."""
+        """Resolve the parameters of an estimator that is fitted on `n_rows` samples."""
         rate = estimator.learning_rate
         patience = estimator.n_iter_no_change
         return cls(
@@ -104,48 +129,6 @@ class Settings:
             verbose=int(estimator.verbose),
             name=type(estimator).__name__,
         )
-
-
-def resolve_batch_size(batch_size: int | str, n_rows: int | None = None) -> int:
-    """Return the rows of a step; "auto" makes eight steps or more of few rows.
-
-    Fewer than eight steps an epoch, and a hundred epochs are too few to learn from; and the last
-    rows, too few for a batch, would be a large part of all.
-    """
-    if batch_size != "auto":
-        return int(batch_size)
-    if n_rows is None:
-        return _BATCH_SIZES[1]
-    smallest, largest = _BATCH_SIZES
-    return min(largest, max(smallest, 2 ** int(math.log2(max(n_rows // 8, 1)))))
-
-
-def resolve_max_epochs(max_epochs: int | str, n_rows: int) -> int:
-    """Return the passes over the rows; "auto" sees few rows often, and many seldom."""
-    if max_epochs != "auto":
-        return int(max_epochs)
-    fewest, most = _EPOCHS
-    return min(most, max(fewest, _ROWS_SEEN // n_rows))
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of the forward pass; None: float32."""
-    if precision == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-        return torch.bfloat16 if has_bfloat16 else None
-    if precision == "float16" and device.type == "cpu":
-        raise ValueError(
-            "The 'precision' parameter is 'float16', which needs a GPU. Use 'float32' or "
-            "'bfloat16' on the CPU."
-        )
-    return PRECISIONS[precision]
-
-
-def name_of(autocast: torch.dtype | None) -> str:
-    """Return what the ``precision`` parameter calls the dtype of the forward pass."""
-    return next(name for name, dtype in PRECISIONS.items() if dtype == autocast)
 
 
 def check_trainer_params(params: dict | None, name: str) -> None:

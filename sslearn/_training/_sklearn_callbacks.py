@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .._process_state import StopOnInterrupt
-from ._loop import EpochListener, History, Interrupted
+from ._history import EpochListener, History, Interrupted
 
 __all__ = ["SklearnCallbacks"]
 

@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils._pytree import tree_flatten
 
-from .._data._batches import TrainingData
+from .._data._batches import Batches
 from .._objective import Objective
 from .._process_state import StopOnInterrupt, keep_freed_memory
+from ._history import EpochListener, History, Interrupted
 from ._lightning import CombinedLoader, LightningEnvironment, LightningModule, Trainer, quiet
-from ._loop import EpochListener, History, Interrupted, TrainingLoop
+from ._loop import TrainingLoop
 from ._optimization import make_optimizer, parameter_groups
-from ._settings import Settings, given_callbacks, train_limit
+from ._settings import Seeds, Settings, given_callbacks, train_limit
 from ._trainer_callbacks import Bar, EpochEnd, Lent, has_bar, has_checkpoint
 
 __all__ = ["check_arguments", "train"]
@@ -51,7 +52,7 @@ class _Batches(_Chunks):
     """What the standard driver iterates over; its length lets Lightning count optimizer steps."""
 
     def __len__(self) -> int:
-        return self.steps.batches_per_epoch
+        return self.steps.passes.batches_per_epoch
 
 
 class _Module(LightningModule):
@@ -85,7 +86,7 @@ class _FastModule(_Module):
 
     def on_fit_start(self) -> None:
         steps = self.steps
-        steps.begin(self.optimizer, steps.batches_per_epoch * steps.settings.max_epochs)
+        steps.begin(self.optimizer, steps.passes.batches_per_epoch * steps.settings.max_epochs)
 
     def training_step(self, chunk, batch_idx):
         self.steps.run(chunk, self.optimizer)
@@ -103,8 +104,8 @@ class _StandardModule(_Module):
     def training_step(self, chunk, batch_idx):
         phase, items = chunk
         self.steps.enter_phase(phase)
-        item = items if self.steps.data.rows.is_stream else items[0]
-        return self.steps.loss_on(*self.steps.take(item))
+        item = items if self.steps.data.is_stream else items[0]
+        return self.steps.loss_on(*self.steps.passes.take(item))
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -167,10 +168,10 @@ class _Trainer(Trainer):
 
 def train(
     objective: Objective,
-    data: TrainingData,
+    batches: Batches,
     held_out: torch.Tensor | None,
     settings: Settings,
-    seeds: tuple[int, int, int, int],
+    seeds: Seeds,
     stop: StopOnInterrupt,
     listener: EpochListener | None = None,
 ) -> History:
@@ -180,8 +181,8 @@ def train(
     ----------
     objective : Objective
         On the device of the data, prepared.
-    data : TrainingData
-        The rows trained on.
+    batches : Batches
+        Makes the batches of the samples trained on.
     held_out : Tensor or None
         Numbers of rows whose loss is taken after each epoch.
     settings : Settings
@@ -203,7 +204,7 @@ def train(
     keep_freed_memory()
     stop.soft = True
     steps = TrainingLoop(
-        objective, data, held_out, settings, seeds, stop, listener or EpochListener()
+        objective, batches, held_out, settings, seeds, stop, listener or EpochListener()
     )
     lent = Lent(given_callbacks(settings.trainer_params))
     bar = Bar(steps)

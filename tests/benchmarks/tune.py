@@ -22,7 +22,7 @@ from quality import KEY, METHODS, append, read, run_cell
 from threadpoolctl import threadpool_limits
 
 import sslearn
-from sslearn._training._settings import resolve_batch_size, resolve_max_epochs
+from sslearn._training._auto import resolve_batch_size, resolve_max_epochs
 from sslearn.augment import Compose, default_augment
 from sslearn.encoders import MLP, ResNet
 from sslearn.encoders._default import resnet_settings

@@ -5,16 +5,18 @@ import pytest
 import torch
 from estimators import rows, small
 
-from sslearn._data._batches import TrainingData, compute_statistics
+from sslearn._data._batches import Batches
 from sslearn._data._rows import Rows
 from sslearn._data._standardize import Statistics
+from sslearn._data._training_data import TrainingData
 from sslearn.augment import Compose, GaussianNoise
 
 
-def _training_data(X, n_views=2, augment=None):
+def _batches(X, n_views=2, augment=None, **params):
     rows = Rows(X)
     standardize = Statistics.from_batches(rows.sample_shape, rows.slices(5)).layer()
-    return TrainingData(rows, None, standardize, augment, n_views, torch.device("cpu"))
+    data = TrainingData(rows, None, standardize, torch.device("cpu"))
+    return Batches(data, augment, n_views, **params)
 
 
 def test_both_views_are_drawn_in_one_call_and_differ():
@@ -24,17 +26,15 @@ def test_both_views_are_drawn_in_one_call_and_differ():
         calls.append(x.shape)
         return x + torch.randn(x.shape, generator=generator)
 
-    data = _training_data(np.random.default_rng(0).normal(size=(10, 3)), augment=augment)
-    index = torch.tensor([3, 1, 2])
-    batch = data.batch(data.rows.take(index), index, torch.Generator().manual_seed(0))
+    batches = _batches(np.random.default_rng(0).normal(size=(10, 3)), augment=augment)
+    data, index = batches.data, torch.tensor([3, 1, 2])
+    batch = batches.make(data.rows.take(index), index, torch.Generator().manual_seed(0))
     first, second = batch.views
     assert calls == [(6, 3)]
     assert first.shape == second.shape == (3, 3)
     assert not torch.equal(first, second)
     assert torch.equal(batch.x, data.clean(data.rows.take(index)))
-    assert (
-        _training_data(np.ones((4, 3)), n_views=0).batch(torch.ones(2, 3), None, None).views == ()
-    )
+    assert _batches(np.ones((4, 3)), n_views=0).make(torch.ones(2, 3), None, None).views == ()
 
 
 def test_images_are_normalised_after_the_views():
@@ -45,24 +45,13 @@ def test_images_are_normalised_after_the_views():
         seen.append((float(x.min()), float(x.max())))
         return x
 
-    data = _training_data(X, augment=augment)
-    batch = data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+    batches = _batches(X, augment=augment)
+    batch = batches.make(batches.data.rows.take(torch.arange(10)), None, torch.Generator())
     assert all(0 <= low and high <= 1 for low, high in seen)
     assert batch.views[0].is_contiguous()
     assert batch.x.is_contiguous()
     assert batch.views[0].mean((0, 2, 3)).abs().max() < 1e-4
     torch.testing.assert_close(batch.views[1], batch.x, rtol=1e-4, atol=1e-4)
-
-
-def test_statistics_are_those_of_the_rows_trained_on():
-    X = np.random.default_rng(0).normal(size=(100, 3))
-    held_out = torch.arange(0, 100, 4)
-    statistics = compute_statistics(Rows(X), held_out, "SimCLR")
-    kept = np.delete(X, held_out.numpy(), axis=0)
-    np.testing.assert_allclose(statistics.layer().shift, kept.mean(0))
-    X[8, 1] = np.nan  # a held-out row is looked at too
-    with pytest.raises(ValueError, match="NaN"):
-        compute_statistics(Rows(X), held_out, "SimCLR")
 
 
 def _of_batch(x, generator):
@@ -74,7 +63,7 @@ def _as_it_is(x, generator):
     return x
 
 
-EQUAL = "'augment' parameter gave equal views of all rows in the first batch.*no invariance"
+EQUAL = "'augment' parameter gave equal views of all samples in the first batch.*no invariance"
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "BYOL", "MoCo", "VICReg"])
@@ -105,13 +94,13 @@ def test_views_that_may_be_equal():
 
 
 def test_only_the_first_batch_is_looked_at():
-    data = _training_data(np.random.default_rng(0).normal(size=(10, 3)), augment=_as_it_is)
-    data.watch_views = True
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    batches, x = _batches(X, augment=_as_it_is, watch=True), torch.from_numpy(X)
     with pytest.warns(UserWarning, match=EQUAL):
-        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+        batches.make(x, None, torch.Generator())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data.batch(data.rows.take(torch.arange(10)), None, torch.Generator())
+        batches.make(x, None, torch.Generator())
 
 
 def test_what_views_raise_is_chained_to_a_sentence():

@@ -28,9 +28,9 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from sslearn._data import _batches
+from sslearn._data import _training_data
 from sslearn._data._rows import Rows
-from sslearn._data._validation import resolve_device
+from sslearn._training._auto import resolve_device
 from sslearn.augment import GaussianNoise
 
 
@@ -427,7 +427,7 @@ def test_a_limit_beyond_the_end_of_a_stream_changes_nothing():
 
 @pytest.mark.parametrize("limit", ["_MANY_ROWS", "_MANY_SECONDS"])
 def test_counting_that_does_not_end_is_told_once(monkeypatch, limit):
-    monkeypatch.setattr(_batches, limit, 0)
+    monkeypatch.setattr(_training_data, limit, 0)
     X = rows("table", n=100)
     with pytest.warns(UserWarning, match=r"limit_train_batches\": n}, an int, or") as caught:
         small("SimCLR").fit(Streamed(X))

@@ -7,8 +7,8 @@ from estimators import rows
 from torch import nn
 
 import sslearn._methods._lfr_row_cache
-from sslearn._data._batches import TrainingData, compute_statistics
 from sslearn._data._rows import Rows
+from sslearn._data._training_data import TrainingData, compute_statistics
 from sslearn._methods._lfr_row_cache import RowCache
 from sslearn._objective import Batch
 
@@ -16,7 +16,7 @@ from sslearn._objective import Batch
 def _data(index=None):
     X = Rows(rows("table", n=50))
     standardize = compute_statistics(X, None, "test").layer(True)
-    return TrainingData(X, index, standardize, None, 0, torch.device("cpu"))
+    return TrainingData(X, index, standardize, torch.device("cpu"))
 
 
 def _batch(data, index):

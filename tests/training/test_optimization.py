@@ -8,14 +8,13 @@ from estimators import rows, small
 from torch import nn
 
 from sslearn import SimCLR
+from sslearn._training._auto import automatic_rate, resolve_batch_size, resolve_max_epochs
 from sslearn._training._optimization import (
     LARS,
     LearningRate,
-    automatic_rate,
     make_optimizer,
     parameter_groups,
 )
-from sslearn._training._settings import resolve_batch_size, resolve_max_epochs
 
 
 def _module():

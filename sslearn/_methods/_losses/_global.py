@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ._blocks import by_blocks
 from ..._modules import call
+from ._blocks import by_blocks
 from ._precision import averaged_over_targets, in_full_precision
 
 __all__ = [

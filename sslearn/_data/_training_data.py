@@ -1,0 +1,187 @@
+"""The samples trained on: their statistics, and what an objective may ask of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ._rows import Rows, Stream, chunk_rows, sample_rows
+from ._standardize import Standardize, Statistics, check_finite
+
+__all__ = ["TrainingData", "autocast_off", "compute_statistics"]
+
+# Samples that networks are made from, by quantiles of columns for example.
+_MOST_REFERENCE_ROWS = 4096
+# Samples of a stream, or seconds, after which it may have no end.
+_MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
+
+
+def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
+    """Read all samples once: statistics of those trained on, and a check that all are finite.
+
+    A stream is also counted.
+    """
+    statistics = Statistics(rows.sample_shape)
+    if isinstance(rows, Stream):
+        sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
+        for batch in _may_have_no_end(rows):
+            check_finite(batch, name)
+            statistics.update(batch)
+            sizes.append(len(batch))
+            if lacking > 0:
+                head.append(batch[:lacking].clone())
+                lacking -= len(batch)
+        rows.count(sizes, torch.cat(head))
+        return statistics
+    trained_on = None
+    if held_out is not None:
+        trained_on = torch.ones(len(rows), dtype=torch.bool)
+        trained_on[held_out] = False
+    start = 0
+    for batch in rows.slices(chunk_rows(rows.sample_shape)):
+        check_finite(batch, name)
+        stop = start + len(batch)
+        if trained_on is not None:
+            batch = batch[trained_on[start:stop].to(batch.device)]
+        statistics.update(batch)
+        start = stop
+    return statistics
+
+
+def _may_have_no_end(stream: Stream) -> Iterator[torch.Tensor]:
+    """Iterate over a stream that is counted, and warn once if that takes suspiciously long."""
+    begun, n_rows, quiet = time.monotonic(), 0, stream.ends
+    for batch in stream.slices():
+        n_rows += len(batch)
+        seconds = time.monotonic() - begun
+        if not quiet and (n_rows > _MANY_ROWS or seconds > _MANY_SECONDS):
+            quiet = True
+            warnings.warn(
+                f"X is read once before training, to count its samples: {n_rows} in "
+                f"{seconds:.0f} s so far. If it has no end, interrupt, and set "
+                'trainer_params={"limit_train_batches": n}, an int, or "max_steps".',
+                stacklevel=2,
+            )
+        yield batch
+
+
+def autocast_off(device: torch.device) -> contextlib.AbstractContextManager:
+    """Compute in float32, also where Lightning or an objective has opened an autocast context."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+class TrainingData:
+    """The samples trained on, and what an objective may ask of them.
+
+    Parameters
+    ----------
+    rows : Rows or Stream
+        The data, on the device if it fits there.
+    index : Tensor of shape (n,) or None
+        Numbers of the samples trained on. If None, all are.
+    standardize : Standardize
+        Standardisation, on `device`.
+    device : torch.device
+        Device of the batches.
+    reference_seed : int
+        Seed of :meth:`reference_rows`.
+    extremes : Tensor of shape (2, features), optional
+        The smallest and the largest value of each column of a table.
+    """
+
+    def __init__(
+        self,
+        rows: Rows | Stream,
+        index: torch.Tensor | None,
+        standardize: Standardize,
+        device: torch.device,
+        reference_seed: int = 0,
+        extremes: torch.Tensor | None = None,
+    ) -> None:
+        self.rows = rows
+        self.index = index
+        self.standardize = standardize
+        self.device = device
+        self.sample_shape = rows.sample_shape
+        self.reference_seed = reference_seed
+        self.extremes = extremes
+        self._reference: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return how many rows are trained on."""
+        return self.n_rows if self.index is None else len(self.index)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of X, held-out ones too: what ``Batch.index`` counts."""
+        return (self.rows.n_rows or 0) if isinstance(self.rows, Stream) else len(self.rows)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the rows have no numbers, and ``Batch.index`` is None."""
+        return self.rows.is_stream
+
+    def to_device(self, x: torch.Tensor) -> torch.Tensor:
+        """Move raw rows to the device, in their own dtype."""
+        if x.device == self.device:
+            return x
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    def clean(self, raw: torch.Tensor) -> torch.Tensor:
+        """Standardise raw rows, in float32; ready for the encoder."""
+        with autocast_off(self.device):
+            return self.standardize(self.to_device(raw)).contiguous()
+
+    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """Return `n` rows without replacement (all, if there are fewer), standardised.
+
+        Of a stream, the first ones. `generator` is on the CPU.
+        """
+        if isinstance(self.rows, Stream):
+            n = min(n, len(self))
+            if self.rows.head is not None and n <= len(self.rows.head):
+                return self.clean(self.rows.head[:n])
+            parts: list[torch.Tensor] = []
+            for part in self.rows.slices():
+                parts.append(part[: n - sum(map(len, parts))])
+                if sum(map(len, parts)) >= n:
+                    break
+            return self.clean(torch.cat(parts))
+        chosen = torch.randperm(len(self), generator=generator)[:n]
+        if self.index is not None:
+            chosen = self.index[chosen]
+        return self.clean(self.rows.take(chosen))
+
+    def reference_rows(self) -> torch.Tensor:
+        """Return some rows, standardised, by which networks are made; always the same.
+
+        Of a stream the first ones, which it has kept: it is not gone through once more. A column
+        of a table that is constant in these rows, and not in all, has its extremes in two of them.
+        """
+        if self._reference is None:
+            n = sample_rows(self.sample_shape, most=_MOST_REFERENCE_ROWS)
+            if isinstance(self.rows, Stream) and self.rows.head is not None:
+                n = min(n, len(self.rows.head))
+            found = self.sample(n, torch.Generator().manual_seed(self.reference_seed))
+            if found.ndim == 2 and self.extremes is not None and len(found) > 2:
+                extremes = self.clean(self.extremes)
+                rare = (found == found[:1]).all(0) & (extremes[0] < extremes[1])
+                found[:2, rare] = extremes[:, rare]
+            self._reference = found
+        return self._reference
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
+        """Return `function` of all rows, batch by batch, concatenated on the device."""
+        if isinstance(self.rows, Stream):
+            return torch.cat([function(self.clean(part)) for part in self.rows.slices()])
+        if self.index is None:
+            return torch.cat([function(self.clean(part)) for part in self.rows.slices(size)])
+        return torch.cat([function(self.clean(self.rows.take(i))) for i in self.index.split(size)])

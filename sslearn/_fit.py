@@ -1,0 +1,250 @@
+"""The stages of ``fit``: from X and the parameters of an estimator to its fitted attributes."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+from ._data._batches import Batches
+from ._data._rows import Rows, Stream
+from ._data._standardize import Standardize, Statistics
+from ._data._training_data import TrainingData, compute_statistics
+from ._data._validation import check_labels, too_few_rows, validate_rows
+from ._inference import Cost, measure_cost
+from ._modules import Features, Reshape, build_features, build_module, copy_module
+from ._objective import Objective, check_objective
+from ._process_state import isolated
+from ._training._auto import name_of, resolve_batch_size, resolve_device, resolve_precision
+from ._training._history import History
+from ._training._memory import ask_for_memory
+from ._training._settings import Seeds, Settings, most_batches
+from ._training._sklearn_callbacks import SklearnCallbacks
+from .augment import default_augment
+from .augment._default import noise_of
+from .encoders._layout import to_memory_format
+
+__all__ = ["fit"]
+
+# Frames from the warning of noisy views up to the caller of an estimator's fit.
+_TO_THE_CALLER = 7
+
+
+@dataclass
+class _Data:
+    """X as it was read: the first stage."""
+
+    data: TrainingData
+    held_out: torch.Tensor | None
+    statistics: Statistics
+
+
+@dataclass
+class _Built:
+    """What is trained, and what becomes ``encoder_``: the second stage."""
+
+    objective: Objective
+    batches: Batches
+    features: nn.Module
+    encoder: nn.Module
+    cost: Cost
+    settings: Settings
+
+    def fitted(self, history: History) -> dict[str, Any]:
+        """Return the attributes of an estimator whose fit ends here, apart from the encoder."""
+        found = {
+            "loss_curve_": list(history.loss_curve),
+            "embedding_rank_curve_": list(history.rank_curve),
+            "n_iter_": len(history.loss_curve),
+            "n_steps_": history.n_steps,
+            "batch_size_": history.batch_size,
+            "learning_rate_": history.learning_rate,
+            "device_": str(self.batches.data.device),
+            "precision_": name_of(self.settings.autocast),
+        }
+        if history.validation_loss_curve:
+            found["validation_loss_curve_"] = list(history.validation_loss_curve)
+        return {"_cost": self.cost, **found}
+
+
+def fit(estimator, X: Any, y: Any) -> History:
+    """Fit an estimator, and return the history of its training."""
+    check_labels(y)
+    device = resolve_device(estimator.device)
+    autocast = resolve_precision(estimator.precision, device)
+    estimator._check_relations()
+    root = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
+    seeds = Seeds.from_root(root)
+    with isolated(root, device) as stop:
+        # Lightning costs seconds at its first import, which a process that only transforms never
+        # pays. Signals wait for it: half imported, it could not be imported again.
+        from ._training._trainer import check_arguments, train
+
+        with stop.heard():
+            check_arguments(estimator.trainer_params)
+            # Read X: samples or a stream, a held-out part, statistics.
+            read = _read(estimator, X, device, seeds)
+            held_out = read.held_out
+            # Build what is trained: the encoder, inside an objective that may ask for the data.
+            built = _build(estimator, read, autocast, seeds)
+            # The subsample in the statistics is large, and training has no use for it.
+            del read
+            # Train, and call scikit-learn's callbacks on the way.
+            callbacks = SklearnCallbacks(
+                estimator,
+                X,
+                y,
+                built.settings.max_epochs,
+                device,
+                lambda history: {
+                    "encoder_": _published(copy_module(built.encoder)),
+                    **built.fitted(history),
+                },
+                stop,
+            )
+            _ask_for_memory(estimator, built)
+            history = train(
+                built.objective, built.batches, held_out, built.settings, seeds, stop, callbacks
+            )
+            # Keep the fitted attributes, all at once.
+            estimator.encoder_ = _published(built.encoder)
+            for name, value in built.fitted(history).items():
+                setattr(estimator, name, value)
+            estimator._publish(built.objective)
+            callbacks.end()
+    history.interrupted = stop.cause
+    return history
+
+
+# --- reading X -----------------------------------------------------------------------------------
+
+
+def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
+    batch_size = resolve_batch_size(estimator.batch_size)
+    rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
+    rows.view_as(estimator._sample_shape(rows.sample_shape))
+    if isinstance(rows, Rows):
+        rows = rows.to(device)
+    else:
+        rows.limit = most_batches(estimator.trainer_params)
+    trained_on, held_out = _split(rows, estimator.validation_fraction, seeds.split)
+    statistics = compute_statistics(rows, held_out, type(estimator).__name__)
+    if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
+        raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
+    standardize = statistics.layer(estimator.standardize).to(device)
+    data = TrainingData(rows, trained_on, standardize, device, seeds.reference, statistics.extremes)
+    return _Data(data, held_out, statistics)
+
+
+def _split(
+    rows: Rows | Stream, fraction: float | None, seed: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the numbers of the samples trained on (None: all) and of those held out."""
+    if fraction is None:
+        return None, None
+    if isinstance(rows, Stream):
+        raise ValueError(
+            "The 'validation_fraction' parameter needs samples with numbers, not an "
+            "IterableDataset or DataLoader. Set it to None."
+        )
+    n_held_out = round(fraction * len(rows))
+    if min(n_held_out, len(rows) - n_held_out) < 2:
+        raise ValueError(
+            f"The 'validation_fraction' parameter is {fraction}: of {len(rows)} samples that "
+            f"holds out {n_held_out} and leaves {len(rows) - n_held_out} to train on, while a "
+            "minimum of 2 each is required."
+        )
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    return order[n_held_out:].sort().values, order[:n_held_out].sort().values
+
+
+# --- building what is trained --------------------------------------------------------------------
+
+
+def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
+    data, name = read.data, type(estimator).__name__
+    encoder = _build_encoder(estimator, data)
+    settings = Settings.from_estimator(estimator, autocast, len(data))
+    objective = check_objective(estimator._make_objective(encoder, data), name)
+    batches = _make_batches(estimator, read, objective)
+    features = objective.features
+    if not isinstance(features, Features):
+        features = build_features(features, data.sample_shape)
+    # The cost is measured on the CPU, before anything moves.
+    cost = measure_cost(features.eval(), data.sample_shape)
+    to_memory_format(objective.to(data.device), channels_last=True)
+    objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
+    whole = _with_standardize(features, data.standardize, data.rows)
+    return _Built(objective, batches, features, whole, cost, settings)
+
+
+def _build_encoder(estimator, data: TrainingData) -> Features:
+    """Return the caller's encoder, copied or called, or the default one."""
+    shape = tuple(estimator._encoder_shape(data.sample_shape))
+    if estimator.encoder is not None:
+        own = build_module(estimator.encoder, shape, name="encoder")
+        return build_features(own, shape, trains=True)
+    width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
+    rows = data.reference_rows if shape == data.sample_shape else None
+    return build_features(estimator._default_encoder(shape, width, rows), shape)
+
+
+def _make_batches(estimator, read: _Data, objective: Objective) -> Batches:
+    """Return what makes batches; warn if the noise of the views drowns a signal in X."""
+    data = read.data
+    own = getattr(estimator, "augment", None)
+    augment = own
+    if augment is None:
+        shape = estimator._encoder_shape(data.sample_shape)
+        augment = default_augment(shape, rgb=data.standardize.is_photograph)
+    drowned = None
+    if objective.n_views:
+        drowned = read.statistics.drowned(data.standardize, noise_of(augment))
+    if drowned:
+        warnings.warn(
+            f"In X {drowned} by less than the noise of the views, so that little can be learned: "
+            "few values, or a unit of their own, make the others look small. Scale X first (each "
+            "channel by itself, or by a logarithm), or lower the noise by augment.",
+            stacklevel=_TO_THE_CALLER,
+        )
+    return Batches(
+        data,
+        augment,
+        objective.n_views,
+        pieces=objective.pieces,
+        watch=own is not None,
+        drowned=drowned,
+    )
+
+
+def _with_standardize(
+    features: nn.Module, standardize: Standardize, rows: Rows | Stream
+) -> nn.Sequential:
+    """Return ``encoder_``: from raw samples, in the shape in which X has them, to features."""
+    parts = OrderedDict(standardize=standardize, features=features)
+    if rows.sample_shape != rows.item_shape:
+        parts["shape"] = Reshape(rows.sample_shape)
+        parts.move_to_end("shape", last=False)
+    return nn.Sequential(parts)
+
+
+# --- before and after training -------------------------------------------------------------------
+
+
+def _ask_for_memory(estimator, built: _Built) -> None:
+    # Views of the caller's may be smaller than samples: what the features keep is not known then.
+    own_views = getattr(estimator, "augment", None) is not None
+    features = None if own_views else built.features
+    ask_for_memory(built.objective, features, built.batches.data, built.settings)
+
+
+def _published(encoder: nn.Module) -> nn.Module:
+    """Turn the trained encoder into ``encoder_``: on the CPU, in eval mode, contiguous."""
+    to_memory_format(encoder.cpu().eval(), channels_last=False)
+    return encoder
