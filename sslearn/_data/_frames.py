@@ -14,7 +14,7 @@ __all__ = ["dtypes_of", "refuse_dates", "refuse_repeated_names", "refuse_values"
 # datetime64[ns], timedelta64[ns] and period[D], polars' Datetime, Date, Time and Duration,
 # pyarrow's timestamp[us], date32[day], time64[us], duration[us] and month_day_nano_interval.
 _DATES = ("date", "time", "period", "duration", "month_")
-# What a column may hold instead of numbers, and the remedy.
+# Contents of a column that are no numbers, and the remedy.
 _REMEDIES = {
     "text": (
         "encode text, for example by TfidfVectorizer or by a ColumnTransformer with "
