@@ -15,6 +15,7 @@ from .._objective import Objective
 from .._sklearn import Interval, StrOptions
 from ._cpc_context import GRUContext, MaskedConvContext, check_causal
 from ._cpc_patches import PatchFeatures, PatchGrid, patch_encoder
+from ._docs import shared_docs
 from ._heads import WIDTH, apply_pointwise
 from ._losses import offset_nce
 
@@ -84,6 +85,7 @@ class _Pooled(nn.Module):
         return self.context(local)[..., -1]
 
 
+@shared_docs
 class CPC(BaseSSL):
     """Contrastive predictive coding.
 
@@ -137,23 +139,6 @@ class CPC(BaseSSL):
     embedding_dim : int, default=None
         Width of the default encoder's features (None: 256; of series those of all its layers, and
         two for each channel: 1280, or 608 for patches of more than 4096 values).
-    augment : callable, default=None
-        Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
-        None: the default for the kind of input. To search over its parameters
-        (``augment__noise``), pass an object such as ``GaussianNoise()``.
-    standardize : bool, default=True
-        Standardise each channel with the statistics of the training rows. A table is one channel:
-        put a ``StandardScaler`` before it if its columns differ in scale. Channels that are
-        constant in training become 0, and values far outside what nearly all rows have are clipped,
-        in ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their
-        numbers fill a byte, whatever the dtype, otherwise by the range of each channel (of a
-        photograph's three, by one for all). Views are drawn from that. With False, rows are only
-        cast to float32, and images and volumes that fill a byte divided by 255; views see [0, 1]
-        all the same.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
     batch_size : int or "auto", default=64
         Rows in a step, whose patches are told from one another: time grows with its square.
         More rows than that and a last short batch is dropped; fewer rows make
@@ -162,73 +147,6 @@ class CPC(BaseSSL):
         Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
         least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
         0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
-    optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default="adamw"
-        A callable takes parameter groups, which hold learning rate and decay, and returns a
-        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
-    validation_fraction : float, default=None
-        Part of the rows that is held out; their loss, on the same views each time, is kept in
-        ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
-
-    Attributes
-    ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
 
     See Also
     --------
@@ -243,8 +161,6 @@ class CPC(BaseSSL):
     :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would tell patches of one
     another. Of series it also sees each channel brought to zero mean and unit deviation within the
     patch, and its features are those of all layers, with these means and deviations.
-    On the CPU an integer ``random_state`` gives the same bits again, for the same number of
-    threads.
 
     References
     ----------
@@ -291,8 +207,10 @@ class CPC(BaseSSL):
         negatives="auto",
         pool="mean",
         embedding_dim=None,
+        # views
         augment=None,
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size=64,
         learning_rate=1e-3,
@@ -300,8 +218,10 @@ class CPC(BaseSSL):
         optimizer="adamw",
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -320,8 +240,10 @@ class CPC(BaseSSL):
         self.negatives = negatives
         self.pool = pool
         self.embedding_dim = embedding_dim
+        # views
         self.augment = augment
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -329,8 +251,10 @@ class CPC(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params

@@ -15,6 +15,7 @@ from .._base import BaseSSL
 from .._modules import Features
 from .._objective import Batch, Objective
 from .._sklearn import Interval, StrOptions
+from ._docs import shared_docs
 from ._heads import HEAD, WIDTH, ParallelHeads, make_adapter, make_predictors
 from ._lfr_projectors import calibrate, make_projectors
 from ._lfr_row_cache import RowCache
@@ -143,6 +144,7 @@ class _LFRObjective(Objective):
         return epochs * steps_per_phase * len(self.phases) + rest + 1
 
 
+@shared_docs
 class LFR(BaseSSL):
     """Learning from randomness.
 
@@ -158,11 +160,6 @@ class LFR(BaseSSL):
 
     Parameters
     ----------
-    encoder : nn.Module or callable, default=None
-        Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
-        copied and training starts from its weights; layers that are wholly frozen stay frozen.
-        A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
-        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
     n_targets : int, default=6
         Projectors that are foretold, chosen from the candidates. None: all, without a choice. Of a
         shorter list of ``projectors``, all.
@@ -203,9 +200,6 @@ class LFR(BaseSSL):
         gone after ``fit``. It gets flattened features (n, width), whatever the encoder gives:
         begin it with ``nn.Unflatten`` where it is for maps. A callable gets the width of the
         features and returns a module.
-    embedding_dim : int, default=None
-        Width of the default encoder's features (None: 1024 for tables, statistics of all its
-        stages otherwise).
     standardize : bool, default=True
         Standardise each feature of a table, each channel otherwise, with the statistics of the
         training rows. Features of zeros and ones are only centred, those that are constant in
@@ -214,85 +208,16 @@ class LFR(BaseSSL):
         fill a byte, whatever the dtype, otherwise by the range of each channel (of a photograph's
         three, by one for all). With False, rows are only cast to float32, and images and volumes
         that fill a byte divided by 255.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
-    batch_size : int or "auto", default="auto"
-        Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default=3e-3
-        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
-        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
     optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default=None
         A callable takes parameter groups, which hold learning rate and decay, and returns a
         ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
         None: Adam with the paper's betas (0.9, 0.99).
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
     validation_fraction : float, default=None
         Part of the rows that is held out; their loss is kept in
         ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
     target_indices_ : ndarray of shape (n_targets,), int
         Which candidates were chosen, in the order of choice.
     target_kernel_ : ndarray of shape (n_targets, n_targets)
@@ -301,8 +226,6 @@ class LFR(BaseSSL):
     See Also
     --------
     SimCLR : Learns from views.
-    sslearn.encoders : The default encoders.
-    sslearn.metrics.effective_rank : What ``score`` returns.
 
     Notes
     -----
@@ -313,9 +236,6 @@ class LFR(BaseSSL):
     choice is made in float64 and is the same for the same ``random_state``. Where fewer than
     ``n_targets`` candidates differ on the rows on which they are compared, the rest are filled up
     with candidates that add nothing new, the first ones first, and ``fit`` warns.
-
-    On the CPU an integer ``random_state`` gives the same bits again,
-    for the same number of threads.
 
     References
     ----------
@@ -369,7 +289,9 @@ class LFR(BaseSSL):
         max_encoder_steps=None,
         adapter=None,
         embedding_dim=None,
+        # input
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size="auto",
         learning_rate=3e-3,
@@ -377,8 +299,10 @@ class LFR(BaseSSL):
         optimizer=None,
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -400,7 +324,9 @@ class LFR(BaseSSL):
         self.max_encoder_steps = max_encoder_steps
         self.adapter = adapter
         self.embedding_dim = embedding_dim
+        # input
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -408,8 +334,10 @@ class LFR(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params
