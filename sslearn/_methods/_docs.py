@@ -56,8 +56,8 @@ _PARAMETERS = {
     ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.""",
     "lr_schedule": """{"cosine", "constant", "plateau"} or callable
     Learning rate of each step. A callable takes (step, n_steps) and returns the factor on
-    ``learning_rate``. "plateau" divides it by 10 after 10 epochs without a better (validation)
-    loss.""",
+    ``learning_rate``. "plateau" divides the rate by 10 after 10 epochs without a better
+    (validation) loss.""",
     "warmup_fraction": """float
     Fraction of all steps over which the learning rate rises linearly; ignored for a callable
     ``lr_schedule``.""",
@@ -100,6 +100,21 @@ _UNIVARIATE = {
     channels of a photograph). Views are drawn from the result. If False, samples are only cast to
     float32, and images and volumes that fill a byte divided by 255; views see [0, 1] in any case.
     """,
+}
+
+# Methods without views.
+_WITHOUT_VIEWS = {
+    "standardize": """bool
+    Standardise each feature of a table, each channel otherwise, with the statistics of the
+    training samples. Features of zeros and ones are only centred, those that are constant in
+    training become 0, and values far outside the range of nearly all samples are clipped, in
+    ``transform`` too. Images and volumes are scaled to [0, 1] first: by 255 if their numbers fill
+    a byte, whatever the dtype, otherwise by the range of each channel (by one range for the three
+    channels of a photograph). If False, samples are only cast to float32, and images and volumes
+    that fill a byte divided by 255.""",
+    "validation_fraction": """float
+    Fraction of the samples that is held out; their loss is kept in ``validation_loss_curve_``. If
+    None, train on all samples.""",
 }
 
 _ATTRIBUTES = """encoder_ : nn.Module
@@ -179,7 +194,11 @@ def _parameters(cls: type, signature: inspect.Signature, text: str) -> str:
     # An entry begins at a line that is not indented.
     entries = [entry.rstrip() for entry in re.split(r"\n(?=\S)", text) if entry]
     own = {entry.split(" :", 1)[0]: entry for entry in entries}
-    shared = {**_PARAMETERS, **(_UNIVARIATE if getattr(cls, "_univariate", False) else {})}
+    shared = dict(_PARAMETERS)
+    if getattr(cls, "_univariate", False):
+        shared.update(_UNIVARIATE)
+    if "augment" not in signature.parameters:
+        shared.update(_WITHOUT_VIEWS)
     made = []
     for name, parameter in signature.parameters.items():
         if name in own:

@@ -40,7 +40,8 @@ class _AMDIMObjective(Objective):
         self.bidirectional = bidirectional
 
     def embedded(self, views: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
-        """Return the maps of each view, at every place map_dim wide."""
+        """Return the maps of each view, at every position map_dim wide."""
+        # One pass gives features and intermediate maps; a head each brings them to one width.
         maps = [
             apply_pointwise(head, layer)
             for head, layer in zip(self.heads, self.maps(joined(views)), strict=True)
@@ -49,6 +50,7 @@ class _AMDIMObjective(Objective):
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         first, second = self.embedded(batch.views)
+        # One loss for each comparison of scales, clipped and regularised as in section 3.4.
         losses = feature_map_nce(
             first,
             second,
@@ -71,6 +73,7 @@ def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
     """
     pairs = []
     for word in text.split(","):
+        # Two single characters, or numbers of several digits with a hyphen.
         found = re.fullmatch(r"\s*(?:([\dr])([\dr])|(\d+|r)-(\d+|r))\s*", word)
         if found is None:
             raise ValueError(
@@ -92,11 +95,11 @@ def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
 class AMDIM(BaseSSL):
     """Augmented multiscale deep InfoMax.
 
-    Two random views are drawn of every row. The features of one view are to be closer to what
-    layers inside of the encoder give, at every position of the other view, than to what they give
-    for other rows; so the features come to hold what its parts have in common.
+    Two random views are drawn from every sample. The features of one view must be closer to the
+    output of the encoder's intermediate layers at every position of the other view than to their
+    output for other samples; so the features keep the information that its parts share.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``feature_layers`` and ``comparisons``.
 
     Parameters
@@ -105,54 +108,48 @@ class AMDIM(BaseSSL):
         Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
         copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called as ``encoder(sample_shape)`` under the seed and returns a module. Rows
-        of a table come as (n, 1, features).
-        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
+        of a table come as (n, 1, features). If None, a default for the kind of input, see
+        :func:`sslearn.encoders.default_encoder`.
     feature_layers : sequence of str, default=None
         Names of layers of the encoder, as in ``named_modules``, whose outputs (n, channels, ...)
-        are the maps 1, 2 and so on; map 0 is the features. None: the last two layers with
-        positions, the last one first; where there are fewer, the last map stands for those that
-        lack.
+        are the maps 1, 2 and so on; map 0 is the features. If None, the last two layers with
+        positions, the last one first; if there are fewer, the last map is repeated.
     map_dim : int, default=128
         Width in which positions are compared.
     projector : nn.Module or callable, default=None
         A head of your own, applied at every position of a map: a callable that gets the number of
         channels and returns a module to (n, map_dim), or a module, which then has to suit all
-        maps. None: linear, batch norm, ReLU, linear.
+        maps. If None, linear, batch norm, ReLU, linear.
     comparisons : str, default="00, 01, 02, 11"
-        Pairs of maps, of the anchor and of the positive: "02" tells from the features of one view
-        where map 2 of the other belongs. "r" is a random map in each step; numbers of several
-        digits take a hyphen, "10-2". The paper has no "00", of the features of both views, which
-        are what is used in the end.
+        Pairs of maps, anchor and positive: "02" finds from the features of one view the map 2 of
+        the other. "r" is a random map in each step; numbers of several digits take a hyphen,
+        "10-2". The paper has no "00", which compares the features of both views; ``transform``
+        returns these, so they are trained directly here.
     tclip : float, default=20.0
         c of ``c * tanh(score / c)``, which keeps scores from growing. Paper: 20.
     regularization : float, default=0.05
         Weight of the regularizer: the mean squared score of each comparison, before ``tclip``
         bounds it, is added to that comparison's loss. Authors' code: 0.05.
     bidirectional : bool, default=True
-        Let each view be the anchor of the other. False: the first of the second only.
+        Whether each view is the anchor of the other. If False, the first of the second only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: statistics of all its stages).
+        Width of the default encoder's features. If None, statistics of all its stages.
     batch_size : int or "auto", default=64
-        Rows in a step, whose positions are told from one another: time grows with its square.
-        More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
-        least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
+        Samples in a step. All their positions are compared: time grows with its square. "auto"
+        depends on the number of samples, see 'What "auto" means' in the user guide.
 
     See Also
     --------
-    CPC : Foretells patches from those before.
+    CPC : Predicts patches from those before.
     SimCLR : Contrasts the features alone.
 
     Notes
     -----
-    The regularizer weighs beside the losses what it does in the paper, whatever the number of
-    comparisons: the mean over them is minimised of the loss and ``regularization`` times the mean
-    squared score.
+    The regularizer has the paper's weight relative to the losses, for any number of comparisons:
+    the mean over comparisons of the loss plus ``regularization`` times the mean squared score is
+    minimised.
 
-    Both views go through the encoder in one forward pass, so batch statistics are over both.
+    Both views are encoded in one forward pass, so batch statistics are over both.
 
     References
     ----------
@@ -246,6 +243,7 @@ class AMDIM(BaseSSL):
     def _make_objective(self, encoder, data):
         maps = FeatureMaps(encoder, self.feature_layers, data.sample_shape)
         widths = (self.map_dim, self.map_dim)
+        # Maps have different numbers of channels, so each scale gets a head of its own.
         heads = [
             make_head(self.projector, channels, widths, name="projector", out=self.map_dim)
             for channels in maps.channels

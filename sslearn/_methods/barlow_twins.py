@@ -1,4 +1,4 @@
-"""Barlow Twins: two views of a row agree in every dimension, and no two dimensions say the same."""
+"""Barlow Twins: two views of a sample agree, and no two dimensions are redundant."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class _BarlowTwinsObjective(Objective):
 class BarlowTwins(BaseSSL):
     """Self-supervised learning via redundancy reduction.
 
-    Two random views are drawn of every row. The cross-correlation of their projections over the
-    batch is drawn to the identity: what one view says the other says too, and each dimension
-    says something else. There are no negatives. ``transform`` returns the encoder's features.
+    Two random views are drawn from every sample. The cross-correlation of their projections over
+    the batch is pushed towards the identity: both views have the same projection, and its
+    dimensions are not redundant. There are no negatives. ``transform`` returns the encoder's
+    features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``projection_dim``: this method gains from width.
 
     Parameters
@@ -49,25 +50,24 @@ class BarlowTwins(BaseSSL):
         Width of the two hidden layers of the projection head. Paper: 8192.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: three linear layers, with batch norm
-        and ReLU between, behind a batch norm without scale and shift.
+        callable that gets the width and returns one. If None, three linear layers, with batch
+        norm and ReLU between them, after a batch norm without scale and shift.
     off_diagonal_weight : float, default=0.01
-        lambda of the loss: the weight of the correlations between different dimensions. Paper:
+        lambda of the loss: weight of the correlations between different dimensions. Paper:
         0.005.
     batch_size : int or "auto", default="auto"
-        Rows in a step, over which correlations are taken. More rows than that and a last short
-        batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows, as a power
-        of two between 32 and 256.
+        Samples in a step, over which correlations are taken. "auto" depends on the number of
+        samples, see 'What "auto" means' in the user guide.
 
     See Also
     --------
-    VICReg : Keeps variance and covariance of each view by itself.
+    VICReg : Regularises variance and covariance of each view separately.
 
     Notes
     -----
-    Both views go through the encoder and the projection head in one forward pass, so the batch
+    The encoder and the projection head see both views in one forward pass, so the batch
     statistics of their layers are over both; the paper's code makes a pass for each. The loss
-    standardises each view by itself, as in the paper. The paper's projection head has no batch
+    standardises each view separately, as in the paper. The paper's projection head has no batch
     norm before its first layer.
 
     References

@@ -1,4 +1,4 @@
-"""BYOL: one view of a row foretells what a slow copy of the network makes of the other."""
+"""BYOL: one view of a sample predicts the projection of the other by a slow copy of the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._objective import Objective, jointly
 from .._sklearn import Interval, StrOptions
 from ._docs import shared_docs
 from ._ema import MomentumCopy
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, WIDTH, make_siamese_heads
 from ._losses import negative_cosine, resolve_loss
 
 __all__ = ["BYOL"]
@@ -41,9 +41,11 @@ class _BYOLObjective(Objective):
         self.target = MomentumCopy(nn.Sequential(encoder, projector), ema_decay, ema_schedule)
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
+        # The target gives no gradient: it only follows the online weights, after each step.
         with torch.no_grad():
             z1, z2 = jointly(self.target, views, copy=True)  # (n, d) each, as the predictions
         p1, p2 = jointly(lambda x: self.predictor(self.projector(self.encoder(x))), views)
+        # Each view predicts the other (the paper's symmetrised loss, below equation 2).
         return self.compare(p1, z2) + self.compare(p2, z1)
 
     def after_step(self, step: int, n_steps: int) -> None:
@@ -57,36 +59,36 @@ class _BYOLObjective(Objective):
 class BYOL(BaseSSL):
     """Bootstrap your own latent.
 
-    Two random views are drawn of every row. The online network (encoder, projection head,
-    prediction head) foretells from one view what the target network makes of the other; the
-    target is a slow moving average of the online encoder and projection head. There are no
-    negatives, so small batches do. ``transform`` returns the online encoder's features.
+    Two random views are drawn from every sample. The online network (encoder, projection head,
+    prediction head) predicts from one view the projection of the other by the target network, a
+    slow moving average of the online encoder and projection head. There are no negatives, so
+    small batches suffice. ``transform`` returns the online encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``ema_decay``: nearer to 1 for long training.
 
     Parameters
     ----------
     projection_dim : int, default=128
-        Width of the projections, which the prediction head foretells. Paper: 256.
+        Width of the projections, which the prediction head predicts. Paper: 256.
     projection_hidden_dim : int, default=256
         Width of the two hidden layers of the projection head. Paper: one, of 4096.
     prediction_hidden_dim : int, default=256
         Width of the hidden layer of the prediction head. Paper: 4096.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. An empty ``nn.Sequential()`` is a head too:
-        none. None: three linear layers with batch norm and ReLU between, and a batch norm without
-        scale and shift before the first and behind the last.
+        callable that gets the width and returns one. An empty ``nn.Sequential()`` gives no head.
+        If None, three linear layers with batch norm and ReLU between them, and a batch norm
+        without scale and shift before the first and after the last.
     predictor : nn.Module or callable, default=None
-        A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
-        ReLU, linear.
+        A prediction head of your own, likewise, from (n, d) to (n, d). If None, linear, batch
+        norm, ReLU, linear.
     loss : "cosine" or callable, default="cosine"
         "cosine" is the squared distance of prediction and target on the unit sphere, 0 to 4. A
         callable takes (predictions, targets), each (n, d), and returns a scalar. Summed over
         both directions.
     ema_decay : float, default=0.97
-        tau, in [0, 1]: the part of the target that is kept in an update, after each optimizer
+        tau, in [0, 1]: the weight of the old target in an update, after each optimizer
         step. Paper: 0.996, for a hundred thousand steps and more.
     ema_schedule : {"cosine", "constant"}, default="cosine"
         "cosine" raises tau from ``ema_decay`` towards 1 over the steps of the fit.
@@ -97,11 +99,11 @@ class BYOL(BaseSSL):
 
     Notes
     -----
-    Both views go through each network in one forward pass, so batch statistics are over both; the
+    Each network sees both views in one forward pass, so batch statistics are over both; the
     paper's code makes a pass for each view. The target starts as a copy of the online network,
     not from another seed. The paper's projection head has one hidden layer and no batch norm at
     its ends, which learns more slowly here. The target's weights follow the online ones, its
-    batch norms use the batch before them and keep running statistics of their own, which only a
+    batch norms use the current batch and keep running statistics of their own, which only a
     validation loss uses. The update after optimizer step k of K (k from 0) keeps tau_k = 1 - (1 -
     tau_0) (cos(pi k / K) + 1) / 2.
 
@@ -197,22 +199,7 @@ class BYOL(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        hidden = self.projection_hidden_dim
-        projector = make_head(
-            self.projector,
-            encoder.width,
-            (hidden, hidden, self.projection_dim),
-            name="projector",
-            norm_input=True,
-            norm_output=True,
-        )
-        predictor = make_head(
-            self.predictor,
-            projector.width,
-            (self.prediction_hidden_dim, projector.width),
-            name="predictor",
-            out=projector.width,
-        )
+        projector, predictor = make_siamese_heads(self, encoder.width)
         compare = resolve_loss(self.loss, {"cosine": _squared_distance})
         return _BYOLObjective(
             encoder, projector, predictor, compare, self.ema_decay, self.ema_schedule

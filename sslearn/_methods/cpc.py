@@ -1,4 +1,4 @@
-"""CPC: from what has been seen so far, tell what comes next from everything else."""
+"""CPC: predict from the context so far which patch comes next, among all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._losses import offset_nce
 
 __all__ = ["CPC"]
 
-# Offsets that None stands for, where the grid has room for them.
+# Offsets by default, where the grid has room for them.
 _STEPS = 3
 
 
@@ -45,6 +45,7 @@ class _CPCObjective(Objective):
         self.context = context
         self.to_target = nn.Linear(width, target_dim)
         self.offsets = tuple(offsets)
+        # One linear map for each offset: W_k of the paper's equation 3.
         self.predictors = nn.ModuleList(nn.Linear(context_dim, target_dim) for _ in self.offsets)
         self.embed_scale = embed_scale
         self.own_row = own_row
@@ -58,11 +59,14 @@ class _CPCObjective(Objective):
         return self.local.grid.pieces(x)
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
+        # Each patch is encoded separately, then put back in its place on the grid.
         local = self.local.grid.on_grid(self.encoder(views[0]))  # (n, d, h, ...)
+        # The context at a position depends on patches up to it, never on later ones.
         seen = self.context(local)
         targets = apply_pointwise(self.to_target, local)
         losses = []
         for offset, predictor in zip(self.offsets, self.predictors, strict=True):
+            # The last positions have no patch so far ahead, hence no prediction.
             predictions = apply_pointwise(predictor, seen[:, :, :-offset])
             losses.append(
                 offset_nce(predictions, targets, offset, self.embed_scale, own_row=self.own_row)
@@ -71,7 +75,7 @@ class _CPCObjective(Objective):
 
 
 class _Pooled(nn.Module):
-    """From rows to features: the mean of their patches', or the last context."""
+    """From samples to features: the mean of their patches', or the last context."""
 
     def __init__(self, local: PatchFeatures, context: nn.Module | None) -> None:
         super().__init__()
@@ -89,14 +93,14 @@ class _Pooled(nn.Module):
 class CPC(BaseSSL):
     """Contrastive predictive coding.
 
-    Rows are cut into overlapping patches, and an encoder sees each of them by itself. A context
-    network sums up what has been seen so far: along time for series, from the top row downwards
-    for images, along depth for volumes. From each context the features of patches a few steps
-    ahead are to be told from those of all other patches of the batch. A row's features are the
-    mean of its patches'.
+    Samples are cut into overlapping patches, and an encoder sees each of them separately. A
+    context network summarises the patches so far: along time for series, from the top downwards
+    for images, along depth for volumes. Each context predicts the features of patches a few steps
+    ahead, which must be found among those of all other patches of the batch. A sample's features
+    are the mean of its patches'.
 
-    Change first: ``patch_size`` (a patch must hold something to foretell, and not all there is),
-    then ``max_epochs`` and ``learning_rate``, then ``augment``.
+    Change first: ``patch_size`` (a patch must contain enough to predict from, but not the whole
+    signal), then ``max_epochs`` and ``learning_rate``, then ``augment``.
 
     Parameters
     ----------
@@ -104,63 +108,58 @@ class CPC(BaseSSL):
         Maps patches (n, channels, ...) to one float tensor (n, ...), which is flattened. A module
         is copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called with the shape of a patch, under the seed, and returns a module. Rows
-        of a table are one channel. None: see Notes.
+        of a table are one channel. If None, the default described in Notes.
     patch_size : int or tuple of int, default=None
-        Of a patch along each axis; an int is for all. The encoder sees rows of this size. None:
+        Size of a patch, the encoder's input, along each axis; an int is for all axes. If None,
         four strides of a series, three of an image, two of a volume.
     patch_stride : int or tuple of int, default=None
-        Steps from one patch to the next. None: a sixteenth of a series, an eighth of the longest
+        Steps from one patch to the next. If None, a sixteenth of a series, an eighth of the longest
         axis of an image (2 pixels at least), a quarter of a volume's or, where ``patch_size`` is
         given, a quarter, a third or half of it.
     context : {"auto", "gru", "masked_conv"}, nn.Module or callable, default="auto"
         The context network. "gru" is for series; "masked_conv", for all, sees its own row of
-        patches and those above. "auto" is "gru" for series and "masked_conv" otherwise. A module
+        patches and the rows above. "auto" is "gru" for series and "masked_conv" otherwise. A module
         of your own maps (n, d, h, ...) to (n, e, h, ...) and must not look ahead along h; a
         callable gets d and returns one.
     context_dim : int, default=128
-        Width of the context that is not your own.
+        Width of the context of the default networks.
     n_steps : int, default=None
-        Offsets that are foretold, each by a linear map of its own. None: 3, or as many as there
-        is room for.
+        Number of offsets that are predicted, each by its own linear map. If None, 3, or as many
+        as there is room for.
     first_step : int, default=None
-        The nearest of them, in patches along the first axis. None: the first whose patch shares
-        nothing with the one at hand, or the farthest there is.
+        The nearest offset, in patches along the first axis. If None, the first whose patch does
+        not overlap with the current one, or the farthest possible.
     target_dim : int, default=64
         Width in which predictions and features are compared.
     embed_scale : float, default=0.1
-        Factor on their products.
+        Factor on the products of predictions and features.
     negatives : {"auto", "all", "other_rows"}, default="auto"
-        What a patch is told from: "all" other patches of the batch, as in the paper, or those of
-        other rows only, since the patches of one series are often alike. "auto" is "other_rows"
+        Which patches serve as negatives: "all" others of the batch, as in the paper, or those of
+        other samples only, since the patches of one series are often alike. "auto" is "other_rows"
         for series and "all" otherwise.
     pool : {"mean", "context"}, default="mean"
-        What ``transform`` returns: the mean over all patches of the encoder's features, or the
+        Output of ``transform``: the mean over all patches of the encoder's features, or the
         last context, for series only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 256; of series those of all its layers, and
-        two for each channel: 1280, or 608 for patches of more than 4096 values).
+        Width of the default encoder's features. If None, 256; for series those of all its layers,
+        and two for each channel: 1280, or 608 for patches of more than 4096 values.
     batch_size : int or "auto", default=64
-        Rows in a step, whose patches are told from one another: time grows with its square.
-        More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default=1e-3
-        Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
-        least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
+        Samples in a step. All their patches are compared: time grows with its square. "auto"
+        depends on the number of samples, see 'What "auto" means' in the user guide.
 
     See Also
     --------
     AMDIM : Contrasts positions of two views.
-    SimCLR : Contrasts whole rows.
+    SimCLR : Contrasts whole samples.
 
     Notes
     -----
-    ``augment`` is applied to each patch by itself, so that what all patches of a row have in common
-    (a level, an orientation) does not give the answer away; the views have the size of a patch. The
-    default encoder of patches of up to 4096 values is a perceptron with layer norms, and a
-    :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would tell patches of one
-    another. Of series it also sees each channel brought to zero mean and unit deviation within the
-    patch, and its features are those of all layers, with these means and deviations.
+    ``augment`` is applied to each patch separately, so that properties which all patches of a
+    sample share (a level, an orientation) do not reveal the answer; the views have the size of a
+    patch. The default encoder of patches of up to 4096 values is a perceptron with layer norms,
+    and a :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would leak information
+    between patches. For series it also sees each channel scaled to zero mean and unit deviation
+    within the patch, and its features are those of all layers, with these means and deviations.
 
     References
     ----------
@@ -271,17 +270,18 @@ class CPC(BaseSSL):
         return patch_encoder(shape, width)
 
     def _offsets(self, grid):
-        """Which steps ahead are foretold."""
+        """Return the steps ahead that are predicted."""
         n = grid.shape[0]
         if n < 2:
             raise ValueError(
-                f"CPC needs two patches or more along {grid.axis}, to foretell one from another. "
+                f"CPC needs two patches or more along {grid.axis}, to predict one from another. "
                 f"Got {n} patch(es) of patch_size={grid.size} and patch_stride={grid.stride} where "
-                f"a row has {grid.length} along {grid.axis} (a table is one channel, here of "
+                f"a sample has {grid.length} along {grid.axis} (a table is one channel, here of "
                 f"n_features = {grid.length})."
             )
         first = self.first_step
         if first is None:
+            # A patch that overlaps with the current one would partly be copied, not predicted.
             first = min(math.ceil(grid.size[0] / grid.stride[0]), n - 1)
         steps = min(_STEPS, max(n - first, 1)) if self.n_steps is None else self.n_steps
         if first + steps > n:
@@ -299,13 +299,14 @@ class CPC(BaseSSL):
             kind = "gru" if n_dims == 1 else "masked_conv"
         if kind == "gru" and n_dims > 1:
             raise ValueError(
-                "The 'context' parameter is 'gru', which is for series. Got rows with "
-                f"{n_dims} axes behind the channels; take 'masked_conv' or 'auto'."
+                "The 'context' parameter is 'gru', which is for series. Got samples with "
+                f"{n_dims} axes after the channels; use 'masked_conv' or 'auto'."
             )
         if kind == "gru":
             return GRUContext(width, self.context_dim), self.context_dim
         if kind == "masked_conv":
             return MaskedConvContext(width, self.context_dim, n_dims), self.context_dim
+        # A caller's network that sees ahead would make the task trivial.
         own = build_module(kind, width, name="context")
         return own, check_causal(own, width, grid.shape)
 
@@ -315,10 +316,11 @@ class CPC(BaseSSL):
         series = len(grid.shape) == 1
         if self.pool == "context" and not series:
             raise ValueError(
-                "The 'pool' parameter is 'context', which is for series: the last place of a grid "
-                f"has not seen all of it. Got rows of shape {tuple(data.sample_shape)}."
+                "The 'pool' parameter is 'context', which is for series: the last position of a "
+                f"grid has not seen all of it. Got samples of shape {tuple(data.sample_shape)}."
             )
         context, context_dim = self._make_context(encoder.width, grid)
+        # The patches of one series are often alike: no true negatives.
         own_row = not series if self.negatives == "auto" else self.negatives == "all"
         return _CPCObjective(
             encoder,

@@ -1,4 +1,4 @@
-"""MoCo: a view of a row finds the other among the keys of many earlier rows."""
+"""MoCo: a view of a sample finds the other among the keys of many earlier samples."""
 
 from __future__ import annotations
 
@@ -38,25 +38,30 @@ class _MoCoObjective(Objective):
         self.key_network = MomentumCopy(nn.Sequential(encoder, projector), momentum)
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
+        # The paper's form: the first view is the query, the second the key.
         asking, answering = batch.views[:1], batch.views[1:]
         if self.symmetric:
             asking, answering = batch.views, batch.views[::-1]
+        # Keys give no gradient: their network only follows that of the queries.
         with torch.no_grad():
             keys = jointly(self._keys, answering, copy=self.symmetric)
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         rows = self.queue.row_numbers(batch.index, keys[0])
 
+        # With few samples the queue holds earlier keys of the same sample: no true negatives.
         def excluded(some: slice) -> torch.Tensor:
             return self.queue.same_row_mask(rows[some])
 
         losses = []
         for query, key in zip(queries, keys, strict=True):
             losses.append(info_nce(query, key, self.queue.keys, self.temperature, excluded))
+            # A validation loss reads the queue, and must not change it.
             if self.training:
                 self.queue.add(key, rows)
         return torch.stack(losses).mean()
 
     def _keys(self, x: torch.Tensor) -> torch.Tensor:
+        # In float32 under autocast too: keys stay in the queue for many steps.
         return F.normalize(self.key_network(x).float(), dim=1)
 
     def after_step(self, step: int, n_steps: int) -> None:
@@ -71,12 +76,12 @@ class _MoCoObjective(Objective):
 class MoCo(BaseSSL):
     """Momentum contrast, version 2.
 
-    Two random views are drawn of every row. The encoder and projection head make a query of one;
-    a slow moving average of them makes a key of the other. A query must find its key among those
-    of many other rows, which are kept in a queue, so that the number of negatives does not hang
-    on the batch. ``transform`` returns the encoder's features.
+    Two random views are drawn from every sample. The encoder and projection head map one to a
+    query; a slow moving average of them maps the other to a key. A query must find its key among
+    those of many other samples, which are kept in a queue, so that the number of negatives does
+    not depend on the batch. ``transform`` returns the encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``temperature`` and ``momentum``.
 
     Parameters
@@ -87,17 +92,17 @@ class MoCo(BaseSSL):
         Width of the hidden layer of the projection head. Paper: 2048.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: linear, batch norm, ReLU, linear.
+        callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
     temperature : float, default=0.5
-        tau of the loss. Lower looks at the nearest negatives only. Paper: 0.2.
+        tau of the loss. A lower one weights the nearest negatives more. Paper: 0.2.
     momentum : float, default=0.95
-        m, in [0, 1]: the part of the key network that is kept in an update, after each optimizer
+        m, in [0, 1]: the weight of the old key network in an update, after each optimizer
         step. Paper: 0.999, for a hundred thousand steps and more.
     queue_size : int, default=4096
-        Keys that are kept as negatives; no more than there are rows. Paper: 65536.
+        Keys that are kept as negatives; no more than there are samples. Paper: 65536.
     symmetric : bool, default=True
-        Let both views ask, and both answer. False is the paper's form: the first asks, the
-        second answers, at half the cost and with half the gradients.
+        Whether both views are queries, and both keys. False is the paper's form: the first view
+        is the query, the second the key, at half the cost and with half the gradients.
 
     See Also
     --------
@@ -105,13 +110,13 @@ class MoCo(BaseSSL):
 
     Notes
     -----
-    On data of a thousand rows the queue holds earlier keys of the very rows that ask. These are
-    left out of a row's negatives, which the paper has no need to do; of a stream, whose rows have
-    no number, they cannot be. Until the queue is full it holds random directions.
+    With a thousand samples the queue holds earlier keys of the queries' own samples. These are
+    excluded from the negatives of a sample, which the paper has no need to do; in a stream, whose
+    samples have no number, they cannot be. Until the queue is full it holds random directions.
 
     The paper shuffles the batch between devices so that the batch norms of the key network see
-    other rows than those of the query network. On one device there is nothing to shuffle: both
-    see the rows of the batch (with ``symmetric``, both views of them, in one forward pass).
+    other samples than those of the query network. On one device there is nothing to shuffle: both
+    see the samples of the batch (with ``symmetric``, both views of them, in one forward pass).
 
     The paper's projection head has no batch norm: linear, ReLU, linear.
 
@@ -207,6 +212,7 @@ class MoCo(BaseSSL):
     def _make_objective(self, encoder, data):
         widths = (self.projection_hidden_dim, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
+        # A longer queue would hold the same samples again.
         queue = KeyQueue(min(self.queue_size, len(data)), projector.width)
         return _MoCoObjective(
             encoder, projector, queue, self.temperature, self.momentum, self.symmetric

@@ -1,4 +1,4 @@
-"""SimCLR: two views of a row agree, and differ from the views of all other rows."""
+"""SimCLR: two views of a sample agree, and differ from the views of all other samples."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class _SimCLRObjective(Objective):
         self.temperature = temperature
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
+        # One pass for both views, so that batch norms cannot tell them from their statistics.
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return nt_xent(z1, z2, self.temperature)
 
@@ -32,12 +33,11 @@ class _SimCLRObjective(Objective):
 class SimCLR(BaseSSL):
     """Simple framework for contrastive learning of representations.
 
-    Two random views are drawn of every row; an encoder and a projection head are trained so
-    that the two projections of a row are closer to each other than to those of all other rows
-    of the batch (NT-Xent loss). The head is then thrown away: ``transform`` returns the
-    encoder's features.
+    Two random views are drawn from every sample; an encoder and a projection head are trained so
+    that the two projections of a sample are closer to each other than to those of all other
+    samples of the batch (NT-Xent loss). ``transform`` returns the encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``batch_size`` and ``temperature``.
 
     Parameters
@@ -48,20 +48,18 @@ class SimCLR(BaseSSL):
         Width of the hidden layer of the projection head.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: linear, batch norm, ReLU, linear.
+        callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
     temperature : float, default=0.5
-        T of the loss. Lower looks at the nearest negatives only; the paper's best values are
+        T of the loss. A lower one weights the nearest negatives more; the paper's best values are
         0.1 for long training and 0.5 for short, as here.
     batch_size : int or "auto", default="auto"
-        Rows in a step, which gives ``2 * batch_size - 2`` negatives. More rows than that and a
-        last short batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows,
-        as a power of two between 32 and 256.
+        Samples in a step, which gives ``2 * batch_size - 2`` negatives. "auto" depends on the
+        number of samples, see 'What "auto" means' in the user guide.
 
     Notes
     -----
-    Both views go through the encoder in one forward pass, as in the authors' code, so batch
-    statistics are over both. Their head also normalises what it puts out, by one more batch norm;
-    here it does not.
+    Both views are encoded in one forward pass, as in the authors' code, so batch statistics are
+    over both. Their head also ends in a batch norm; here it does not.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""SimSiam: one view of a row foretells the other, whose gradient is stopped."""
+"""SimSiam: one view of a sample predicts the other, whose gradient is stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from .._base import BaseSSL
 from .._objective import Objective, jointly
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, WIDTH, make_siamese_heads
 from ._losses import negative_cosine
 
 __all__ = ["SimSiam"]
@@ -23,6 +23,7 @@ class _SimSiamObjective(Objective):
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         p1, p2 = jointly(self.predictor, (z1, z2), copy=True)
+        # Targets are constants: without this stop of the gradient the features collapse.
         return (negative_cosine(p1, z2.detach()) + negative_cosine(p2, z1.detach())) / 2
 
 
@@ -30,13 +31,13 @@ class _SimSiamObjective(Objective):
 class SimSiam(BaseSSL):
     """Simple siamese representation learning.
 
-    Two random views are drawn of every row. A prediction head foretells the projection of one
-    view from that of the other, whose gradient is stopped: that alone keeps the features from
-    collapsing, without negatives and without a second network. ``transform`` returns the
-    encoder's features.
+    Two random views are drawn from every sample. A prediction head predicts the projection of
+    one view from that of the other. The gradient of the target is stopped: this alone keeps the
+    features from collapsing, without negatives and without a second network. ``transform``
+    returns the encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
-    ``max_epochs`` and ``learning_rate``, with an eye on ``embedding_rank_curve_``.
+    Change first: ``augment`` (features ignore what a view may change), then
+    ``max_epochs`` and ``learning_rate``. Watch ``embedding_rank_curve_`` for collapse.
 
     Parameters
     ----------
@@ -49,22 +50,22 @@ class SimSiam(BaseSSL):
         ``projection_dim``; with small heads a wider one learns faster.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: three linear layers, each followed by
-        a batch norm, with ReLU between; and one before the first. The outer batch norms have no
-        scale and shift.
+        callable that gets the width and returns one. If None, three linear layers, each followed
+        by a batch norm, with ReLU between them; and a batch norm before the first. The outer batch
+        norms have no scale and shift.
     predictor : nn.Module or callable, default=None
-        A prediction head of your own, likewise, from (n, d) to (n, d). None: linear, batch norm,
-        ReLU, linear.
+        A prediction head of your own, likewise, from (n, d) to (n, d). If None, linear, batch
+        norm, ReLU, linear.
 
     See Also
     --------
-    BYOL : The same with a slow copy of the network for a target.
+    BYOL : The same with a slow copy of the network as the target.
 
     Notes
     -----
-    Both views go through each network in one forward pass, so batch statistics are over both; the
+    Each network sees both views in one forward pass, so batch statistics are over both; the
     paper's code makes a pass for each. The paper keeps the learning rate of the prediction head
-    constant; here it follows the schedule with the rest. The paper's projection head has no batch
+    constant; here it follows the schedule like the others. The paper's projection head has no batch
     norm before its first layer.
 
     References
@@ -149,20 +150,5 @@ class SimSiam(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        hidden = self.projection_hidden_dim
-        projector = make_head(
-            self.projector,
-            encoder.width,
-            (hidden, hidden, self.projection_dim),
-            name="projector",
-            norm_input=True,
-            norm_output=True,
-        )
-        predictor = make_head(
-            self.predictor,
-            projector.width,
-            (self.prediction_hidden_dim, projector.width),
-            name="predictor",
-            out=projector.width,
-        )
+        projector, predictor = make_siamese_heads(self, encoder.width)
         return _SimSiamObjective(encoder, projector, predictor)

@@ -1,4 +1,4 @@
-"""VICReg: two views of a row agree, while every dimension keeps its variance and its own say."""
+"""VICReg: two views of a sample agree, while every dimension varies and stays informative."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class _VICRegObjective(Objective):
 class VICReg(BaseSSL):
     """Variance-invariance-covariance regularisation.
 
-    Two random views are drawn of every row. Their projections are drawn together (invariance),
+    Two random views are drawn from every sample. Their projections are made equal (invariance),
     each dimension is kept at a standard deviation of 1 over the batch (variance), and different
     dimensions are decorrelated (covariance). There are no negatives. ``transform`` returns the
     encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``projection_dim``.
 
     Parameters
@@ -50,18 +50,17 @@ class VICReg(BaseSSL):
         Width of the two hidden layers of the projection head. Paper: 8192.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: three linear layers, with batch norm
-        and ReLU between.
+        callable that gets the width and returns one. If None, three linear layers, with batch
+        norm and ReLU between them.
     invariance_weight : float, default=25.0
-        lambda: the weight of the squared distance of the two views. Paper: 25.
+        lambda: weight of the squared distance of the two views. Paper: 25.
     variance_weight : float, default=25.0
-        mu: the weight of what lacks to a standard deviation of 1. Paper: 25.
+        mu: weight of the hinge that keeps the standard deviation above 1. Paper: 25.
     covariance_weight : float, default=1.0
-        nu: the weight of the squared covariances between dimensions. Paper: 1.
+        nu: weight of the squared covariances between dimensions. Paper: 1.
     batch_size : int or "auto", default="auto"
-        Rows in a step, over which variances are taken. More rows than that and a last short
-        batch is dropped; fewer rows make one batch. "auto" is an eighth of the rows, as a power
-        of two between 32 and 256.
+        Samples in a step, over which variances are taken. "auto" depends on the number of samples,
+        see 'What "auto" means' in the user guide.
 
     See Also
     --------
@@ -69,11 +68,11 @@ class VICReg(BaseSSL):
 
     Notes
     -----
-    Both views go through the encoder and the projection head in one forward pass, so the batch
+    The encoder and the projection head see both views in one forward pass, so the batch
     statistics of their layers are over both; the paper's code makes a pass for each. Variances
-    and covariances are each view's own. The terms are those of the authors' code, which the
-    published weights belong to: the invariance is a mean over the dimensions, the variance a mean
-    of both views.
+    and covariances are computed for each view separately. The terms are those of the authors'
+    code, for which the published weights were chosen: the invariance is a mean over the
+    dimensions, the variance a mean of both views.
 
     References
     ----------
