@@ -77,7 +77,7 @@ class FeatureMaps(nn.Module):
             if not isinstance(found, torch.Tensor) or found.ndim < 2 or len(found) != len(x):
                 kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found)
                 raise ValueError(
-                    f"The 'feature_layers' parameter names {name!r}, which must return one tensor "
+                    f"The 'feature_layers' parameter names {name!r}, which must give one tensor "
                     f"(n, channels, ...) for each batch. Got {kind} for {tuple(x.shape)}."
                 )
         each = [features, *(maps[name] for name in self.layers)]

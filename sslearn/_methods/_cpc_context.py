@@ -106,7 +106,7 @@ def check_causal(context: nn.Module, width: int, grid: tuple[int, ...]) -> int:
         (gradient,) = torch.autograd.grad(seen[:, :, 0].sum(), z, allow_unused=True)
         if gradient is not None and gradient[:, :, 1:].any():
             raise ValueError(
-                "The 'context' parameter must be causal along the first axis: its first output "
-                "depends on later positions, which it has to predict."
+                "The 'context' parameter must not see ahead along the first axis: its first "
+                "output depends on later positions, which it has to predict."
             )
     return seen.shape[1]

@@ -100,7 +100,7 @@ def make_head(
     found = probe(made, (width,), name=name, trains=True)[0].numel()
     if out is not None and found != out:
         raise ValueError(
-            f"The '{name}' parameter must map (n, {width}) to (n, {out}). Got "
+            f"The '{name}' parameter must map rows of {width} features to rows of {out}. Got "
             f"{found} features from {type(made).__name__}."
         )
     return Features(made, found)

@@ -567,7 +567,7 @@ def test_own_projectors_are_not_calibrated():
             "AttributeError",
         ),
         ({"predictors": [nn.Linear(8, 4)]}, "'predictors' parameter must hold .* 6 .* Got 1"),
-        ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* to \\(n, 4\\). Got 5"),
+        ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* rows of 4. Got 5"),
         ({"selection_batch_size": 1}, "'selection_batch_size' parameter of LFR"),
         ({"off_diagonal_weight": -1}, "'off_diagonal_weight' parameter of LFR"),
         ({"loss": "hinge"}, "'loss' parameter of LFR"),
