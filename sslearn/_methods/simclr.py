@@ -24,7 +24,7 @@ class _SimCLRObjective(Objective):
         self.temperature = temperature
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
-        # One pass for both views, so that batch norms cannot tell them from their statistics.
+        # Both views in one pass: batch statistics are over both.
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return nt_xent(z1, z2, self.temperature)
 
@@ -37,8 +37,8 @@ class SimCLR(BaseSSL):
     that the two projections of a sample are closer to each other than to those of all other
     samples of the batch (NT-Xent loss). ``transform`` returns the encoder's features.
 
-    Change first: ``augment`` (features ignore what a view may change), then
-    ``max_epochs`` and ``learning_rate``, then ``batch_size`` and ``temperature``.
+    Change first: ``augment`` (features ignore what a view may change), then ``max_epochs`` and
+    ``learning_rate``, then ``batch_size`` and ``temperature``.
 
     Parameters
     ----------
@@ -50,16 +50,15 @@ class SimCLR(BaseSSL):
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
     temperature : float, default=0.5
-        T of the loss. A lower one weights the nearest negatives more; the paper's best values are
-        0.1 for long training and 0.5 for short, as here.
+        T of the loss. Lower weights near negatives more. Paper: 0.1 (long training), 0.5 (short).
     batch_size : int or "auto", default="auto"
         Samples in a step, which gives ``2 * batch_size - 2`` negatives. "auto" depends on the
         number of samples, see 'What "auto" means' in the user guide.
 
     Notes
     -----
-    Both views are encoded in one forward pass, as in the authors' code, so batch statistics are
-    over both. Their head also ends in a batch norm; here it does not.
+    As in the authors' code, batch statistics are over both views. Their head also ends in a batch
+    norm; here it does not.
 
     References
     ----------
