@@ -235,7 +235,7 @@ class StopOnInterrupt:
         elif not self.soft or not self._is_kept(number):
             self._pass_on(number, frame)
         elif self.requested:
-            # Some programs signal a process both alone and with its group: that is one signal.
+            # Some programs signal a process alone and with its group: this counts as one signal.
             if number == signal.SIGINT or now - self._since > _ONE_SIGTERM:
                 self._pass_on(number, frame)
         elif number == signal.SIGINT and now - StopOnInterrupt._last < _TWICE:

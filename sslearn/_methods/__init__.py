@@ -1,1 +1,1 @@
-"""The methods, one a file; what serves a single method stands beside it under its name."""
+"""The methods, one a file; what serves a single method stands next to it under its name."""

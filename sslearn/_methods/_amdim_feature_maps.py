@@ -1,4 +1,4 @@
-"""What the layers inside of an encoder give: feature maps, fine to coarse."""
+"""Outputs of an encoder's intermediate layers: feature maps, fine to coarse."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..encoders import ResNet
 
 __all__ = ["FeatureMaps"]
 
-# Layers that None stands for, besides the features.
+# Layers by default, besides the features.
 _LAYERS = 2
 
 
 class FeatureMaps(nn.Module):
-    """An encoder together with some of its layers: rows to a list of maps (n, channels, ...).
+    """An encoder together with some of its layers: samples to a list of maps (n, channels, ...).
 
-    The first map is what the encoder gives, of one position; then come the layers, in order.
+    The first map is the encoder's output, with one position; then come the layers, in order.
 
     Parameters
     ----------
     encoder : Features
         The encoder; names of layers are relative to its module.
     layers : sequence of str or None
-        Names of submodules. None: of a :class:`ResNet` the last stages, the last first; of others
-        the last children whose output has positions. Where there are too few, the last map stands
-        for those that lack.
+        Names of submodules. If None, the last stages of a :class:`ResNet`, the last first, or the
+        last children of others whose output has positions. If there are too few, the last map is
+        repeated.
     sample_shape : tuple of int
-        Of the rows, to try it out with.
+        Shape of a sample, for a trial run.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class FeatureMaps(nn.Module):
                         f"{type(encoder.module).__name__} does not have, or which is scripted. Its "
                         f"layers are {listed}{more}."
                     )
-        #: Layers whose output a later one, which works in place, writes over.
+        #: Layers whose output a later one, which works in place, overwrites.
         self.overwritten = _overwritten(encoder, self.layers, sample_shape)
         with torch.no_grad():
             maps = self.eval()(torch.zeros(2, *sample_shape))
@@ -70,6 +70,7 @@ class FeatureMaps(nn.Module):
         self.channels = [found.shape[1] for found in maps]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        # One pass: the layers are read by hooks, while the encoder computes its features.
         features, maps = _run(self.encoder, self.layers, x, self.overwritten)
         for name in self.layers:
             found = maps.get(name)
@@ -80,17 +81,18 @@ class FeatureMaps(nn.Module):
                     f"(n, channels, ...) for each batch. Got {kind} for {tuple(x.shape)}."
                 )
         each = [features, *(maps[name] for name in self.layers)]
+        # Too few layers by default: repeated, so that comparisons need no other numbers.
         each += each[-1:] * (self.n_maps - len(each))
         return [found.unsqueeze(2) if found.ndim == 2 else found for found in each]
 
 
 def _can_be_seen(layer: nn.Module) -> bool:
-    """Tell whether a layer takes hooks: scripted ones do not."""
+    """Return whether a layer takes hooks: scripted ones do not."""
     return not isinstance(layer, torch.jit.ScriptModule)
 
 
 def _run(encoder: Features, names: Collection[str], x: torch.Tensor, copied: Collection[str] = ()):
-    """Return the features and what each named layer gave on the way, of some a copy."""
+    """Return the features and the output of each named layer, for some a copy."""
     found: dict[str, Any] = {}
 
     def keep(name: str) -> Callable:
@@ -119,7 +121,7 @@ def _hooked(module: nn.Module, hooks: dict[str, Callable]) -> Iterator[None]:
 def _overwritten(
     encoder: Features, names: Collection[str], sample_shape: tuple[int, ...]
 ) -> set[str]:
-    """Return the layers whose output is not what they gave any more when the encoder is done."""
+    """Return the layers whose output has been changed by the time the encoder is done."""
 
     def run(tried: nn.Module, x: torch.Tensor) -> set[str]:
         given: dict[str, tuple[torch.Tensor, int]] = {}
@@ -157,7 +159,7 @@ def _last_layers(encoder: Features, sample_shape: tuple[int, ...]) -> list[str]:
             and found[name].ndim > 2
             and found[name][0, 0].numel() > 1
         ]
-        # What passes on what it gets, as dropout does in eval mode, is no further layer.
+        # A layer that returns its input, as dropout does in eval mode, adds no map.
         names = names[:1] + [
             name
             for before, name in itertools.pairwise(names)

@@ -1,7 +1,7 @@
-"""Context networks of CPC: what has been seen so far, at every place of a grid of features.
+"""Context networks of CPC: a summary of the features so far, at every position of a grid.
 
-Each maps (n, d, h, ...) to (n, e, h, ...). What comes out at a place must not depend on places
-further along the first axis.
+Each maps (n, d, h, ...) to (n, e, h, ...). The output at a position must not depend on
+positions further along the first axis.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GRUContext(nn.Module):
 class MaskedConvContext(ChannelsLast):
     """Residual blocks that look sideways along their own row, then up (arXiv 1905.09272, A.2).
 
-    Zeros stand outside of the grid. With each block a place sees one row more above, and one
+    The grid is padded with zeros. With each block a position sees one row more above, and one
     column more to either side.
 
     Parameters
@@ -71,12 +71,13 @@ class MaskedConvContext(ChannelsLast):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         z = self.widen(z)
         for across, up in zip(self.across, self.up, strict=True):
+            # Sideways within the same row; then from the row above, never from one below.
             z = z + up(F.pad(F.relu(across(F.relu(z))), self.top))
         return F.relu(z)
 
 
 def check_causal(context: nn.Module, width: int, grid: tuple[int, ...]) -> int:
-    """Return how wide a context network is; raise where it sees what it is to foretell.
+    """Return the width of a context network; raise if it sees what it has to predict.
 
     Parameters
     ----------
@@ -90,9 +91,10 @@ def check_causal(context: nn.Module, width: int, grid: tuple[int, ...]) -> int:
     Raises
     ------
     ValueError
-        When it fails, gives another grid, or lets an earlier place see a later one.
+        When it fails, returns another grid, or an earlier output depends on a later position.
     """
     probe(context, (width, *grid), name="context", trains=True)
+    # Causal where no gradient flows from the first output back to later inputs.
     z = torch.randn(1, width, *grid, requires_grad=True)
     seen = context(z)
     if seen.shape[2:] != z.shape[2:]:
@@ -104,7 +106,7 @@ def check_causal(context: nn.Module, width: int, grid: tuple[int, ...]) -> int:
         (gradient,) = torch.autograd.grad(seen[:, :, 0].sum(), z, allow_unused=True)
         if gradient is not None and gradient[:, :, 1:].any():
             raise ValueError(
-                "The 'context' parameter must not see ahead: what it gives at the first place of "
-                "the first axis depends on later ones, which are to be foretold."
+                "The 'context' parameter must not see ahead along the first axis: its first "
+                "output depends on later positions, which it has to predict."
             )
     return seen.shape[1]

@@ -1,4 +1,4 @@
-"""Cutting rows into patches, each of which an encoder sees by itself."""
+"""Cutting samples into patches, each of which an encoder sees separately."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..encoders._moments import with_rescaled
 __all__ = ["PatchFeatures", "PatchGrid", "patch_encoder"]
 
 _AXES = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-# Strides along the longest axis, and in a patch, that the defaults make. A piece of a signal of a
-# quarter of its length tells what it is; of an image it takes more.
+# Strides along the longest axis, and in a patch, that the defaults make. A quarter of a
+# signal is enough to recognise it; an image takes more.
 _STRIDES, _IN_A_PATCH = {1: 16, 2: 8, 3: 4}, {1: 4, 2: 3, 3: 2}
 # The shortest stride of the defaults: on tiny images a step of one pixel makes patches as many, and
 # as alike, as pixels.
@@ -28,17 +28,17 @@ _LARGE, _HIDDEN, _WIDTH = 4096, (512, 512), 256
 
 
 class PatchGrid:
-    """Where the patches of a row lie.
+    """Positions of the patches of a sample.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        (channels, ...) with one to three axes behind.
+        (channels, ...) with one to three axes after the channels.
     size, stride : int, sequence of int or None
-        Of the patches along each axis; an int is for all of them. None for both: a stride of a
-        sixteenth of a series, an eighth of the longest axis of an image, 2 at least, or a quarter
-        of a volume's, and patches of four, three or two strides. None for one: the other, by the
-        same number of strides in a patch.
+        Size and stride of the patches along each axis; an int is for all of them. If both are
+        None, a stride of a sixteenth of a series, an eighth of the longest axis of an image, 2 at
+        least, or a quarter of a volume's, and patches of four, three or two strides. If one is
+        None, it follows from the other by the same number of strides in a patch.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class PatchGrid:
         for name, length, patch in zip(names, lengths, self.size, strict=True):
             if patch > length:
                 raise ValueError(
-                    f"The 'patch_size' parameter must be at most the size of a row along each "
-                    f"axis. Got {patch} along {name}, where a row has {length}."
+                    f"The 'patch_size' parameter must be at most the size of a sample along each "
+                    f"axis. Got {patch} along {name}, where a sample has {length}."
                 )
         #: Patches along each axis.
         self.shape = tuple(
             (n - p) // s + 1 for n, p, s in zip(lengths, self.size, self.stride, strict=True)
         )
-        #: What the encoder sees.
+        #: Shape of the encoder's input.
         self.patch_shape = (self.channels, *self.size)
         #: The axis along which one patch follows another, and its size.
         self.axis, self.length = names[0], lengths[0]
 
     def pieces(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the patches of rows (n, *sample_shape): (n * positions, *patch_shape)."""
+        """Return the patches of samples (n, *sample_shape): (n * positions, *patch_shape)."""
         n_axes = len(self.size)
         for axis, (size, stride) in enumerate(zip(self.size, self.stride, strict=True)):
             x = x.unfold(2 + axis, size, stride)
@@ -89,7 +89,7 @@ class PatchGrid:
         return x.reshape(-1, *self.patch_shape)
 
     def on_grid(self, features: torch.Tensor) -> torch.Tensor:
-        """Lay what was found of each patch (n * positions, d) on the grid: (n, d, *grid)."""
+        """Put the features of each patch (n * positions, d) on the grid: (n, d, *grid)."""
         grid = features.unflatten(0, (-1, math.prod(self.shape))).transpose(1, 2)
         return grid.unflatten(2, self.shape)
 
@@ -107,14 +107,14 @@ def _each(given: int | Sequence[int], n_axes: int, name: str) -> list[int]:
 
 
 class PatchFeatures(nn.Module):
-    """From rows to what an encoder finds in their patches, at every place: (n, d, *grid).
+    """From samples to the features of their patches, at every position: (n, d, *grid).
 
     Parameters
     ----------
     grid : PatchGrid
-        Where the patches lie.
+        Positions of the patches.
     encoder : nn.Module
-        Of one patch: (n, *patch_shape) to (n, d).
+        Encoder of one patch: (n, *patch_shape) to (n, d).
     """
 
     def __init__(self, grid: PatchGrid, encoder: nn.Module) -> None:
@@ -129,18 +129,19 @@ class PatchFeatures(nn.Module):
 class PatchMLP(nn.Module):
     """Perceptron over the values of a patch.
 
-    Each patch is normalised by itself: the statistics of a batch would tell patches of one another.
-    Of series it also sees the channels rescaled within the patch, as the default encoder does.
+    Each patch is normalised separately: the statistics of a batch would leak information between
+    patches. For series it also sees the channels rescaled within the patch, as the default encoder
+    does.
 
     Parameters
     ----------
     patch_shape : tuple of int
         (channels, ...).
     widths : sequence of int
-        Of the layers.
+        Widths of the layers.
     all_layers : bool
-        Whether the features are those of all layers, with what the rescaling took away, or those
-        of the last layer alone.
+        Whether the features are those of all layers, with the level and scale that the rescaling
+        removed, or those of the last layer alone.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class PatchMLP(nn.Module):
 def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int | None) -> nn.Module:
     """Return an encoder of one patch.
 
-    Layers end in a ReLU, since a mean over patches keeps more of features that are there or not.
+    Layers end in a ReLU, since a mean over patches keeps more of features that are present or not.
     Patches are small, and overlap: a perceptron learns them as well as convolutions do, in a
     fraction of the time; for large ones it is a :class:`ResNet`.
 
@@ -180,8 +181,8 @@ def patch_encoder(patch_shape: tuple[int, ...], embedding_dim: int | None) -> nn
     patch_shape : tuple of int
         (channels, ...).
     embedding_dim : int or None
-        Features that come out, of the last layer. None: 256, and of series those of all layers
-        (of a :class:`ResNet`: mean and deviation of all stages).
+        Width of the last layer. If None, 256, and for series the features of all layers
+        (for a :class:`ResNet`: mean and deviation of all stages).
     """
     channels, *sizes = patch_shape
     series = len(sizes) == 1

@@ -16,15 +16,15 @@ class MomentumCopy(nn.Module):
     """An exponential moving average of a module's weights.
 
     It starts as a copy of the module. Only weights are averaged. Batch statistics are the copy's
-    own: it normalises by those of the batch before it while training, as in BYOL's and MoCo's
+    own: it normalises by those of the current batch in training, as in BYOL's and MoCo's
     papers, and its running ones are used for a validation loss only.
 
     Parameters
     ----------
     module : nn.Module
-        What is followed. Weights that are frozen in it are not looked at again.
+        The module that is followed. Its frozen weights are never updated.
     decay : float
-        tau_0 (BYOL) or m (MoCo), in [0, 1]: what is kept of the old weights in an update.
+        tau_0 (BYOL) or m (MoCo), in [0, 1]: weight of the old values in an update.
     schedule : {"cosine", "constant"}
         "cosine": tau_k = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2 in the update after optimizer
         step k of K, k from 0; the last is tau_{K-1}, below 1.
@@ -54,5 +54,5 @@ class MomentumCopy(nn.Module):
 
     @torch.no_grad()
     def follow(self, step: int, n_steps: int) -> None:
-        """Move towards what is followed, after an optimizer step: one operation for all weights."""
+        """Move towards the followed module, after an optimizer step, in one operation."""
         torch._foreach_lerp_(self._own, self._followed, 1 - self.decay_at(step, n_steps))

@@ -1,4 +1,4 @@
-"""Projection and prediction heads: what stands on the encoder while it is trained."""
+"""Projection and prediction heads: modules on top of the encoder during training."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "make_adapter",
     "make_head",
     "make_predictors",
+    "make_siamese_heads",
     "mlp_head",
 ]
 
@@ -33,7 +34,7 @@ def mlp_head(
 ) -> nn.Sequential:
     """Linear layers of `widths`, with batch norm and ReLU between them: (n, `width`) to (n, d).
 
-    A linear layer before a batch norm has no bias, since that takes any bias away.
+    A linear layer before a batch norm has no bias, since the norm removes it.
 
     Parameters
     ----------
@@ -42,9 +43,9 @@ def mlp_head(
     widths : sequence of int
         Output of each layer; the last is d.
     norm_input, norm_output : bool
-        Put a batch norm, without a scale and shift of its own, before the first layer too, or
-        behind the last. Features that are never negative have most of their length in common;
-        where the loss looks at directions alone, it sees little else until that is taken away.
+        Put a batch norm, without scale and shift, also before the first layer, or after the last.
+        Features that are never negative share most of their length; a loss of directions alone
+        sees little else until this common part is removed.
     """
     *hidden, out = (int(w) for w in widths)
     layers: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)] if norm_input else []
@@ -79,9 +80,9 @@ def make_head(
     width : int
         Features that come in.
     widths, **norms
-        Of the head that None stands for: see :func:`mlp_head`.
+        Layers of the default head, see :func:`mlp_head`.
     out : int or None
-        What the head must give; None: anything.
+        Required width of the output. If None, any.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def make_head(
     Raises
     ------
     ValueError
-        When the caller's head does not take rows of `width` features, or gives another width.
+        When the caller's head does not take samples of `width` features, or gives another width.
     """
     if given is None:
         return Features(mlp_head(width, widths, **norms), int(widths[-1]))
@@ -105,27 +106,56 @@ def make_head(
     return Features(made, found)
 
 
+def make_siamese_heads(estimator, width: int) -> tuple[Features, Features]:
+    """Return projection and prediction head of a method that predicts one view from the other.
+
+    Parameters
+    ----------
+    estimator : BYOL or SimSiam
+        Its parameters give the heads, or their widths.
+    width : int
+        Features that come in.
+    """
+    hidden = estimator.projection_hidden_dim
+    projector = make_head(
+        estimator.projector,
+        width,
+        (hidden, hidden, estimator.projection_dim),
+        name="projector",
+        norm_input=True,
+        norm_output=True,
+    )
+    predictor = make_head(
+        estimator.predictor,
+        projector.width,
+        (estimator.prediction_hidden_dim, projector.width),
+        name="predictor",
+        out=projector.width,
+    )
+    return projector, predictor
+
+
 def make_adapter(
     given: nn.Module | Callable[[int], nn.Module] | None,
     encoder: Features,
     sample_shape: tuple[int, ...],
 ) -> Features:
-    """Return what stands between features and predictors: the caller's, or nothing for None.
+    """Return the module between features and predictors: the caller's, or the identity.
 
     Parameters
     ----------
     given : nn.Module, callable or None
         The ``adapter`` parameter; a callable gets the width.
     encoder : Features
-        Whose features it gets, flattened.
+        Encoder whose features it gets, flattened.
     sample_shape : tuple of int
-        Of what the encoder gets.
+        Shape of one input of the encoder.
 
     Raises
     ------
     ValueError
-        Where it does not take the features; or where it is a module that takes what the encoder
-        gives before that is flattened as well, and makes something else of it: pooling, say.
+        When it does not take the features; or when it is a module that also takes the encoder's
+        output before it is flattened, with another result (pooling, for example).
     """
     own = nn.Identity() if given is None else given
     adapter = make_head(own, encoder.width, (), name="adapter")
@@ -145,8 +175,8 @@ def make_adapter(
     ):
         raise ValueError(
             f"The 'adapter' parameter gets flattened features of shape (n, {encoder.width}), while "
-            f"the encoder gives (n, {', '.join(map(str, shape))}), of which "
-            f"{type(given).__name__} would make something else. Put nn.Unflatten(1, {shape}) "
+            f"the encoder returns (n, {', '.join(map(str, shape))}), for which "
+            f"{type(given).__name__} has another result. Put nn.Unflatten(1, {shape}) "
             "before it if it is for the latter, or nn.Flatten() if it is for flattened features."
         )
     return adapter
@@ -171,11 +201,11 @@ def make_predictors(
     given : sequence of nn.Module, callable or None
         The ``predictors`` parameter; a callable gets both widths.
     n_layers : int
-        Of the predictors that None stands for.
+        Layers of the default predictors.
     width : int
         Features that come in.
     target_widths : sequence of int
-        What each predictor must give.
+        Output width of each predictor.
     """
     listed = isinstance(given, list | nn.ModuleList)
     each: list[Any] = list(given) if listed else [given] * len(target_widths)  # type: ignore[arg-type]
@@ -194,16 +224,16 @@ def make_predictors(
 
 
 class ParallelHeads(nn.Module):
-    """Several heads of the same features: (n, width) to what each gives, one beside another.
+    """Several heads of the same features: (n, width) to their outputs, concatenated.
 
     Parameters
     ----------
     heads : sequence of Features
         As :func:`make_predictors` gives them.
     join : bool
-        Make one linear map of linear heads, whose rows are theirs: many small products take most
-        of their time to start. Not for an optimizer that looks at a layer as a whole, as LARS
-        does: it would take them for one.
+        Join linear heads into one linear map: many small products take most of their time to
+        start. Not for an optimizer that uses the norm of a whole layer, as LARS does: it would see
+        one layer.
     """
 
     def __init__(self, heads: Sequence[Features], *, join: bool) -> None:
@@ -224,7 +254,7 @@ def _bare(head: Features) -> nn.Module:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Tell whether calling a module does more than its forward; spectral norm, say, is a hook."""
+    """Return whether calling a module does more than its forward; spectral norm is a hook."""
     hooks = (module._forward_hooks, module._forward_pre_hooks)
     return any(hooks) or any((module._backward_hooks, module._backward_pre_hooks))
 
@@ -247,9 +277,9 @@ def _one_map(modules: Sequence[nn.Module]) -> nn.Linear | None:
 
 
 def apply_pointwise(head: nn.Module, maps: torch.Tensor) -> torch.Tensor:
-    """Apply a head of rows to the channels at every place: (n, c, ...) to (n, d, ...).
+    """Apply a head to the channels at every position: (n, c, ...) to (n, d, ...).
 
-    Places are laid side by side in memory, as the losses that compare them want them.
+    Positions are adjacent in memory, as the losses that compare them want them.
     """
-    rows = maps.flatten(2).mT.reshape(-1, maps.shape[1])  # (n * places, c)
+    rows = maps.flatten(2).mT.reshape(-1, maps.shape[1])  # (n * positions, c)
     return head(rows).unflatten(0, (len(maps), -1)).mT.unflatten(2, maps.shape[2:])

@@ -1,4 +1,4 @@
-"""Random networks, whose outputs LFR learns to foretell."""
+"""Random networks, whose outputs LFR learns to predict."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["RandomProjector", "calibrate", "make_projectors"]
 # Lengths of random kernels, and the filters that share one length and dilation.
 _KERNELS = (5, 7, 9)
 _FILTERS, _GROUPS = 16, 4
-# Cells along each axis over which the answers of filters are averaged: what a window of a series
-# holds does not hang on where it is cut, what an image shows does.
+# Cells along each axis over which the answers of filters are averaged: the content of a window of
+# a series does not depend on where it is cut, that of an image does.
 _CELLS = {1: 1, 2: 4, 3: 2}
 _CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-# Variance below which what a hidden feature tells is not scaled up any further.
+# Variance below which a hidden feature is not scaled up any further.
 _RARE = 1e-3
 
 
@@ -32,19 +32,19 @@ class RandomProjector(nn.Module):
 
     A random linear map of random features: for tables a layer of 256 with ReLU, of the columns or
     of their piecewise linear encoding; for series, images
-    and volumes the part of positions at which each of 64 random filters, of random length and
-    dilation, answers above a random threshold (ROCKET, arXiv 1910.13051). Features and outputs are
-    standardised, see :func:`calibrate`: as they come, most of what a network says is the same for
-    all rows, and hides how rows differ from the loss and from the choice alike.
+    and volumes the fraction of positions at which each of 64 random filters, of random length and
+    dilation, exceeds a random threshold (ROCKET, arXiv 1910.13051). Features and outputs are
+    standardised, see :func:`calibrate`: otherwise most of a network's output is the same for
+    all samples, and hides their differences from the loss and from the selection.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        Shape of a row.
+        Shape of a sample.
     width : int
-        Features that come out.
+        Width of the output.
     encoding : PiecewiseLinear or None
-        Of the columns of a table.
+        Encoding of the columns of a table.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RandomProjector(nn.Module):
 
 
 class _RandomFilters(ChannelsLast):
-    """How often random filters answer: (n, channels, ...) to (n, `width`)."""
+    """How often random filters exceed their thresholds: (n, channels, ...) to (n, `width`)."""
 
     def __init__(self, sample_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -111,14 +111,14 @@ class _RandomFilters(ChannelsLast):
 
 @torch.no_grad()
 def calibrate(projector: nn.Module, sample: torch.Tensor) -> None:
-    """Let a random projector standardise as the rows of a sample need; others stay as they are.
+    """Set the standardisation of a random projector from a sample; others stay as they are.
 
     Parameters
     ----------
     projector : nn.Module
         In eval mode, before and after.
     sample : Tensor of shape (n, ...)
-        Standardised rows.
+        Standardised samples.
     """
     for module in projector.modules():
         if isinstance(module, RandomProjector) and len(sample) > 1:
@@ -144,15 +144,15 @@ def make_projectors(
     n_candidates : int
         How many, unless they are listed.
     width : int
-        Of what random networks give.
+        Output width of random networks.
     shape : tuple of int
-        Of a row.
+        Shape of a sample.
     rows : callable
-        Returns some training rows, standardised.
+        Returns some training samples, standardised.
     """
     if given is None:
-        # Two kinds of random networks for tables: which one's outputs are worth more to foretell
-        # differs from table to table.
+        # Two kinds of random networks for tables: which one's outputs are the better
+        # targets differs from table to table.
         encoding = PiecewiseLinear.from_rows(rows()) if len(shape) == 1 else None
         made: list[nn.Module] = [
             RandomProjector(shape, width, encoding if i % 2 else None) for i in range(n_candidates)
@@ -161,11 +161,11 @@ def make_projectors(
         listed = isinstance(given, list | nn.ModuleList)
         each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]
         made = [build_module(one, shape, name="projectors") for one in each]
-    return [_of_rows(module, shape) for module in made]
+    return [_of_samples(module, shape) for module in made]
 
 
-def _of_rows(module: nn.Module, shape: tuple[int, ...]) -> Features:
-    """Let a projector have rows, or flat rows where it takes no others."""
+def _of_samples(module: nn.Module, shape: tuple[int, ...]) -> Features:
+    """Give a projector samples, or flattened samples if it takes no others."""
     try:
         return build_features(module, shape, name="projectors")
     except ValueError:

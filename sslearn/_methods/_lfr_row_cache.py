@@ -1,4 +1,4 @@
-"""What a network that rests makes of each row, computed once and looked up."""
+"""Cached outputs of a frozen network, one for each sample."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .._objective import Batch
 
 __all__ = ["RowCache"]
 
-# What the looked-up outputs of one network, or several side by side, may take.
+# Memory for the outputs of one network, or of several concatenated.
 _BYTES = 2**30
 
 
 class RowCache:
-    """A function of rows, whose values for the rows trained on are kept where that is possible.
+    """A function of samples, whose values for the training samples are kept where that is possible.
 
-    They are kept when the function is sure to give the same again, rows can be asked for by number
-    (not those of a stream) and all values together take at most 1 GiB. Otherwise, and for held-out
-    rows, the function is called.
+    They are kept when the function is deterministic, samples have numbers (not those of a stream)
+    and all values together take at most 1 GiB. Otherwise, and for held-out samples, the function
+    is called.
 
     Parameters
     ----------
     data : TrainingData
-        The rows trained on.
+        The training samples.
     function : callable
-        From standardised rows (n, ...) to a tensor (n, width).
+        From standardised samples (n, ...) to a tensor (n, width).
     width : int
-        Of what the function returns.
+        Width of the function's output.
     deterministic : bool
-        Whether the same rows always give the same.
+        Whether the same samples always give the same output.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RowCache:
             return
         with torch.no_grad():
             self.values = data.map(function)
+        # Numbers count all samples of X; the values are those of the training part only.
         if data.index is not None:
             self.place = torch.full((len(data.rows),), -1, device=self.values.device)
             self.place[data.index.to(self.values.device)] = torch.arange(
@@ -59,7 +60,7 @@ class RowCache:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, *, trained_on: bool) -> torch.Tensor:
-        """Return the function of a batch; `trained_on` tells that none of its rows is held out."""
+        """Return the function of a batch; with `trained_on` none of its samples is held out."""
         if self.values is None or batch.index is None or not trained_on:
             return self.function(batch.x)
         index = batch.index.to(self.values.device)

@@ -1,4 +1,4 @@
-"""Keys of earlier rows, kept as negatives."""
+"""Keys of earlier samples, kept as negatives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["KeyQueue"]
 
 
 class KeyQueue(nn.Module):
-    """The last keys that were made, and which rows they are of.
+    """The last keys, and the numbers of their samples.
 
     It starts with random directions. New keys wait until :meth:`advance`, after the optimizer
     step: the batches of one step, where gradients are accumulated, see the same queue.
@@ -20,7 +20,7 @@ class KeyQueue(nn.Module):
     size : int
         Keys that are kept.
     width : int
-        Of a key.
+        Width of a key.
     """
 
     keys: torch.Tensor  # (size, width)
@@ -34,25 +34,27 @@ class KeyQueue(nn.Module):
         self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def row_numbers(self, index: torch.Tensor | None, keys: torch.Tensor) -> torch.Tensor:
-        """Return the rows that new keys are of; -1 for those of a stream, which have no number."""
+        """Return the numbers of the samples of new keys; -1 in a stream, where they have none."""
         if index is None:
             return torch.full((len(keys),), -1, device=keys.device)
         return index.to(keys.device)
 
     def same_row_mask(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return, of shape (n, size), which kept keys are of the rows that ask."""
-        numbered = torch.where(rows >= 0, rows, -2)  # -1 is no row, and is none of its own
+        """Return, of shape (n, size), which kept keys are of the queries' own samples."""
+        numbered = torch.where(rows >= 0, rows, -2)  # -1 is no sample, and does not equal itself
         return numbered[:, None] == self.rows
 
     def add(self, keys: torch.Tensor, rows: torch.Tensor) -> None:
-        """Let keys of unit length wait for the end of the step."""
+        """Keep keys of unit length until the end of the step."""
         self._waiting.append((keys.detach(), rows))
 
     def advance(self) -> None:
-        """Put what waits in the place of the oldest keys."""
+        """Replace the oldest keys by those that wait."""
         size = len(self.keys)
         for keys, rows in self._waiting:
+            # Of a batch larger than the queue only the last keys stay.
             keys, rows = keys[-size:], rows[-size:]
+            # A ring: the oldest keys are overwritten, and no tensor is moved.
             places = torch.arange(self._oldest, self._oldest + len(keys), device=keys.device)
             places %= size
             self.keys[places] = keys

@@ -13,6 +13,7 @@ from .._base import BaseSSL
 from .._objective import Batch, Objective, joined
 from .._sklearn import Interval
 from ._amdim_feature_maps import FeatureMaps
+from ._docs import shared_docs
 from ._heads import HEAD, WIDTH, apply_pointwise, make_head
 from ._losses import feature_map_nce
 
@@ -39,7 +40,8 @@ class _AMDIMObjective(Objective):
         self.bidirectional = bidirectional
 
     def embedded(self, views: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
-        """Return the maps of each view, at every place map_dim wide."""
+        """Return the maps of each view, at every position map_dim wide."""
+        # One pass gives features and intermediate maps; a head each brings them to one width.
         maps = [
             apply_pointwise(head, layer)
             for head, layer in zip(self.heads, self.maps(joined(views)), strict=True)
@@ -48,6 +50,7 @@ class _AMDIMObjective(Objective):
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         first, second = self.embedded(batch.views)
+        # One loss for each comparison of scales, clipped and regularised as in section 3.4.
         losses = feature_map_nce(
             first,
             second,
@@ -70,6 +73,7 @@ def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
     """
     pairs = []
     for word in text.split(","):
+        # Two single characters, or numbers of several digits with a hyphen.
         found = re.fullmatch(r"\s*(?:([\dr])([\dr])|(\d+|r)-(\d+|r))\s*", word)
         if found is None:
             raise ValueError(
@@ -87,14 +91,15 @@ def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
     return pairs
 
 
+@shared_docs
 class AMDIM(BaseSSL):
     """Augmented multiscale deep InfoMax.
 
-    Two random views are drawn of every row. The features of one view are to be closer to what
-    layers inside of the encoder give, at every position of the other view, than to what they give
-    for other rows; so the features come to hold what its parts have in common.
+    Two random views are drawn from every sample. The features of one view must be closer to the
+    output of the encoder's intermediate layers at every position of the other view than to their
+    output for other samples; so the features keep the information that its parts share.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``feature_layers`` and ``comparisons``.
 
     Parameters
@@ -103,139 +108,48 @@ class AMDIM(BaseSSL):
         Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
         copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called as ``encoder(sample_shape)`` under the seed and returns a module. Rows
-        of a table come as (n, 1, features).
-        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
+        of a table come as (n, 1, features). If None, a default for the kind of input, see
+        :func:`sslearn.encoders.default_encoder`.
     feature_layers : sequence of str, default=None
         Names of layers of the encoder, as in ``named_modules``, whose outputs (n, channels, ...)
-        are the maps 1, 2 and so on; map 0 is the features. None: the last two layers with
-        positions, the last one first; where there are fewer, the last map stands for those that
-        lack.
+        are the maps 1, 2 and so on; map 0 is the features. If None, the last two layers with
+        positions, the last one first; if there are fewer, the last map is repeated.
     map_dim : int, default=128
         Width in which positions are compared.
     projector : nn.Module or callable, default=None
         A head of your own, applied at every position of a map: a callable that gets the number of
         channels and returns a module to (n, map_dim), or a module, which then has to suit all
-        maps. None: linear, batch norm, ReLU, linear.
+        maps. If None, linear, batch norm, ReLU, linear.
     comparisons : str, default="00, 01, 02, 11"
-        Pairs of maps, of the anchor and of the positive: "02" tells from the features of one view
-        where map 2 of the other belongs. "r" is a random map in each step; numbers of several
-        digits take a hyphen, "10-2". The paper has no "00", of the features of both views, which
-        are what is used in the end.
+        Pairs of maps, anchor and positive: "02" finds from the features of one view the map 2 of
+        the other. "r" is a random map in each step; numbers of several digits take a hyphen,
+        "10-2". The paper has no "00", which compares the features of both views; ``transform``
+        returns these, so they are trained directly here.
     tclip : float, default=20.0
         c of ``c * tanh(score / c)``, which keeps scores from growing. Paper: 20.
     regularization : float, default=0.05
         Weight of the regularizer: the mean squared score of each comparison, before ``tclip``
         bounds it, is added to that comparison's loss. Authors' code: 0.05.
     bidirectional : bool, default=True
-        Let each view be the anchor of the other. False: the first of the second only.
+        Whether each view is the anchor of the other. If False, the first of the second only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: statistics of all its stages).
-    augment : callable, default=None
-        Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
-        None: the default for the kind of input. To search over its parameters
-        (``augment__noise``), pass an object such as ``GaussianNoise()``.
-    standardize : bool, default=True
-        Standardise each channel with the statistics of the training rows. A table is one channel:
-        put a ``StandardScaler`` before it if its columns differ in scale. Channels that are
-        constant in training become 0, and values far outside what nearly all rows have are clipped,
-        in ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their
-        numbers fill a byte, whatever the dtype, otherwise by the range of each channel (of a
-        photograph's three, by one for all). Views are drawn from that. With False, rows are only
-        cast to float32, and images and volumes that fill a byte divided by 255; views see [0, 1]
-        all the same.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
+        Width of the default encoder's features. If None, statistics of all its stages.
     batch_size : int or "auto", default=64
-        Rows in a step, whose positions are told from one another: time grows with its square.
-        More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
-        least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
-    optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default="adamw"
-        A callable takes parameter groups, which hold learning rate and decay, and returns a
-        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
-    validation_fraction : float, default=None
-        Part of the rows that is held out; their loss, on the same views each time, is kept in
-        ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
-
-    Attributes
-    ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
+        Samples in a step. All their positions are compared: time grows with its square. "auto"
+        depends on the number of samples, see 'What "auto" means' in the user guide.
 
     See Also
     --------
-    CPC : Foretells patches from those before.
+    CPC : Predicts patches from those before.
     SimCLR : Contrasts the features alone.
 
     Notes
     -----
-    The regularizer weighs beside the losses what it does in the paper, whatever the number of
-    comparisons: the mean over them is minimised of the loss and ``regularization`` times the mean
-    squared score.
+    The regularizer has the paper's weight relative to the losses, for any number of comparisons:
+    the mean over comparisons of the loss plus ``regularization`` times the mean squared score is
+    minimised.
 
-    Both views go through the encoder in one forward pass, so batch statistics are over both. On
-    the CPU an integer ``random_state`` gives the same bits again, for the same number of threads.
+    Both views are encoded in one forward pass, so batch statistics are over both.
 
     References
     ----------
@@ -275,8 +189,10 @@ class AMDIM(BaseSSL):
         regularization=0.05,
         bidirectional=True,
         embedding_dim=None,
+        # views
         augment=None,
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size=64,
         learning_rate="auto",
@@ -284,8 +200,10 @@ class AMDIM(BaseSSL):
         optimizer="adamw",
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -301,8 +219,10 @@ class AMDIM(BaseSSL):
         self.regularization = regularization
         self.bidirectional = bidirectional
         self.embedding_dim = embedding_dim
+        # views
         self.augment = augment
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -310,8 +230,10 @@ class AMDIM(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params
@@ -321,6 +243,7 @@ class AMDIM(BaseSSL):
     def _make_objective(self, encoder, data):
         maps = FeatureMaps(encoder, self.feature_layers, data.sample_shape)
         widths = (self.map_dim, self.map_dim)
+        # Maps have different numbers of channels, so each scale gets a head of its own.
         heads = [
             make_head(self.projector, channels, widths, name="projector", out=self.map_dim)
             for channels in maps.channels

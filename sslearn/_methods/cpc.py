@@ -1,4 +1,4 @@
-"""CPC: from what has been seen so far, tell what comes next from everything else."""
+"""CPC: predict from the context so far which patch comes next, among all others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .._objective import Objective
 from .._sklearn import Interval, StrOptions
 from ._cpc_context import GRUContext, MaskedConvContext, check_causal
 from ._cpc_patches import PatchFeatures, PatchGrid, patch_encoder
+from ._docs import shared_docs
 from ._heads import WIDTH, apply_pointwise
 from ._losses import offset_nce
 
 __all__ = ["CPC"]
 
-# Offsets that None stands for, where the grid has room for them.
+# Offsets by default, where the grid has room for them.
 _STEPS = 3
 
 
@@ -44,6 +45,7 @@ class _CPCObjective(Objective):
         self.context = context
         self.to_target = nn.Linear(width, target_dim)
         self.offsets = tuple(offsets)
+        # One linear map for each offset: W_k of the paper's equation 3.
         self.predictors = nn.ModuleList(nn.Linear(context_dim, target_dim) for _ in self.offsets)
         self.embed_scale = embed_scale
         self.own_row = own_row
@@ -57,11 +59,14 @@ class _CPCObjective(Objective):
         return self.local.grid.pieces(x)
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
+        # Each patch is encoded separately, then put back in its place on the grid.
         local = self.local.grid.on_grid(self.encoder(views[0]))  # (n, d, h, ...)
+        # The context at a position depends on patches up to it, never on later ones.
         seen = self.context(local)
         targets = apply_pointwise(self.to_target, local)
         losses = []
         for offset, predictor in zip(self.offsets, self.predictors, strict=True):
+            # The last positions have no patch so far ahead, hence no prediction.
             predictions = apply_pointwise(predictor, seen[:, :, :-offset])
             losses.append(
                 offset_nce(predictions, targets, offset, self.embed_scale, own_row=self.own_row)
@@ -70,7 +75,7 @@ class _CPCObjective(Objective):
 
 
 class _Pooled(nn.Module):
-    """From rows to features: the mean of their patches', or the last context."""
+    """From samples to features: the mean of their patches', or the last context."""
 
     def __init__(self, local: PatchFeatures, context: nn.Module | None) -> None:
         super().__init__()
@@ -84,17 +89,18 @@ class _Pooled(nn.Module):
         return self.context(local)[..., -1]
 
 
+@shared_docs
 class CPC(BaseSSL):
     """Contrastive predictive coding.
 
-    Rows are cut into overlapping patches, and an encoder sees each of them by itself. A context
-    network sums up what has been seen so far: along time for series, from the top row downwards
-    for images, along depth for volumes. From each context the features of patches a few steps
-    ahead are to be told from those of all other patches of the batch. A row's features are the
-    mean of its patches'.
+    Samples are cut into overlapping patches, and an encoder sees each of them separately. A
+    context network summarises the patches so far: along time for series, from the top downwards
+    for images, along depth for volumes. Each context predicts the features of patches a few steps
+    ahead, which must be found among those of all other patches of the batch. A sample's features
+    are the mean of its patches'.
 
-    Change first: ``patch_size`` (a patch must hold something to foretell, and not all there is),
-    then ``max_epochs`` and ``learning_rate``, then ``augment``.
+    Change first: ``patch_size`` (a patch must contain enough to predict from, but not the whole
+    signal), then ``max_epochs`` and ``learning_rate``, then ``augment``.
 
     Parameters
     ----------
@@ -102,149 +108,58 @@ class CPC(BaseSSL):
         Maps patches (n, channels, ...) to one float tensor (n, ...), which is flattened. A module
         is copied and training starts from its weights; layers that are wholly frozen stay frozen.
         A callable is called with the shape of a patch, under the seed, and returns a module. Rows
-        of a table are one channel. None: see Notes.
+        of a table are one channel. If None, the default described in Notes.
     patch_size : int or tuple of int, default=None
-        Of a patch along each axis; an int is for all. The encoder sees rows of this size. None:
+        Size of a patch, the encoder's input, along each axis; an int is for all axes. If None,
         four strides of a series, three of an image, two of a volume.
     patch_stride : int or tuple of int, default=None
-        Steps from one patch to the next. None: a sixteenth of a series, an eighth of the longest
+        Steps from one patch to the next. If None, a sixteenth of a series, an eighth of the longest
         axis of an image (2 pixels at least), a quarter of a volume's or, where ``patch_size`` is
         given, a quarter, a third or half of it.
     context : {"auto", "gru", "masked_conv"}, nn.Module or callable, default="auto"
         The context network. "gru" is for series; "masked_conv", for all, sees its own row of
-        patches and those above. "auto" is "gru" for series and "masked_conv" otherwise. A module
+        patches and the rows above. "auto" is "gru" for series and "masked_conv" otherwise. A module
         of your own maps (n, d, h, ...) to (n, e, h, ...) and must not look ahead along h; a
         callable gets d and returns one.
     context_dim : int, default=128
-        Width of the context that is not your own.
+        Width of the context of the default networks.
     n_steps : int, default=None
-        Offsets that are foretold, each by a linear map of its own. None: 3, or as many as there
-        is room for.
+        Number of offsets that are predicted, each by its own linear map. If None, 3, or as many
+        as there is room for.
     first_step : int, default=None
-        The nearest of them, in patches along the first axis. None: the first whose patch shares
-        nothing with the one at hand, or the farthest there is.
+        The nearest offset, in patches along the first axis. If None, the first whose patch does
+        not overlap with the current one, or the farthest possible.
     target_dim : int, default=64
         Width in which predictions and features are compared.
     embed_scale : float, default=0.1
-        Factor on their products.
+        Factor on the products of predictions and features.
     negatives : {"auto", "all", "other_rows"}, default="auto"
-        What a patch is told from: "all" other patches of the batch, as in the paper, or those of
-        other rows only, since the patches of one series are often alike. "auto" is "other_rows"
+        Which patches serve as negatives: "all" others of the batch, as in the paper, or those of
+        other samples only, since the patches of one series are often alike. "auto" is "other_rows"
         for series and "all" otherwise.
     pool : {"mean", "context"}, default="mean"
-        What ``transform`` returns: the mean over all patches of the encoder's features, or the
+        Output of ``transform``: the mean over all patches of the encoder's features, or the
         last context, for series only.
     embedding_dim : int, default=None
-        Width of the default encoder's features (None: 256; of series those of all its layers, and
-        two for each channel: 1280, or 608 for patches of more than 4096 values).
-    augment : callable, default=None
-        Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
-        None: the default for the kind of input. To search over its parameters
-        (``augment__noise``), pass an object such as ``GaussianNoise()``.
-    standardize : bool, default=True
-        Standardise each channel with the statistics of the training rows. A table is one channel:
-        put a ``StandardScaler`` before it if its columns differ in scale. Channels that are
-        constant in training become 0, and values far outside what nearly all rows have are clipped,
-        in ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their
-        numbers fill a byte, whatever the dtype, otherwise by the range of each channel (of a
-        photograph's three, by one for all). Views are drawn from that. With False, rows are only
-        cast to float32, and images and volumes that fill a byte divided by 255; views see [0, 1]
-        all the same.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
+        Width of the default encoder's features. If None, 256; for series those of all its layers,
+        and two for each channel: 1280, or 608 for patches of more than 4096 values.
     batch_size : int or "auto", default=64
-        Rows in a step, whose patches are told from one another: time grows with its square.
-        More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default=1e-3
-        Highest learning rate of the schedule. "auto" is 15 divided by the number of steps, at
-        least 1e-3 and at most 1e-2 (tables and series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
-    optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default="adamw"
-        A callable takes parameter groups, which hold learning rate and decay, and returns a
-        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
-    validation_fraction : float, default=None
-        Part of the rows that is held out; their loss, on the same views each time, is kept in
-        ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
-
-    Attributes
-    ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
+        Samples in a step. All their patches are compared: time grows with its square. "auto"
+        depends on the number of samples, see 'What "auto" means' in the user guide.
 
     See Also
     --------
     AMDIM : Contrasts positions of two views.
-    SimCLR : Contrasts whole rows.
+    SimCLR : Contrasts whole samples.
 
     Notes
     -----
-    ``augment`` is applied to each patch by itself, so that what all patches of a row have in common
-    (a level, an orientation) does not give the answer away; the views have the size of a patch. The
-    default encoder of patches of up to 4096 values is a perceptron with layer norms, and a
-    :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would tell patches of one
-    another. Of series it also sees each channel brought to zero mean and unit deviation within the
-    patch, and its features are those of all layers, with these means and deviations.
-    On the CPU an integer ``random_state`` gives the same bits again, for the same number of
-    threads.
+    ``augment`` is applied to each patch separately, so that properties which all patches of a
+    sample share (a level, an orientation) do not reveal the answer; the views have the size of a
+    patch. The default encoder of patches of up to 4096 values is a perceptron with layer norms,
+    and a :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would leak information
+    between patches. For series it also sees each channel scaled to zero mean and unit deviation
+    within the patch, and its features are those of all layers, with these means and deviations.
 
     References
     ----------
@@ -291,8 +206,10 @@ class CPC(BaseSSL):
         negatives="auto",
         pool="mean",
         embedding_dim=None,
+        # views
         augment=None,
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size=64,
         learning_rate=1e-3,
@@ -300,8 +217,10 @@ class CPC(BaseSSL):
         optimizer="adamw",
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -320,8 +239,10 @@ class CPC(BaseSSL):
         self.negatives = negatives
         self.pool = pool
         self.embedding_dim = embedding_dim
+        # views
         self.augment = augment
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -329,8 +250,10 @@ class CPC(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params
@@ -347,17 +270,18 @@ class CPC(BaseSSL):
         return patch_encoder(shape, width)
 
     def _offsets(self, grid):
-        """Which steps ahead are foretold."""
+        """Return the steps ahead that are predicted."""
         n = grid.shape[0]
         if n < 2:
             raise ValueError(
-                f"CPC needs two patches or more along {grid.axis}, to foretell one from another. "
+                f"CPC needs two patches or more along {grid.axis}, to predict one from another. "
                 f"Got {n} patch(es) of patch_size={grid.size} and patch_stride={grid.stride} where "
-                f"a row has {grid.length} along {grid.axis} (a table is one channel, here of "
+                f"a sample has {grid.length} along {grid.axis} (a table is one channel, here of "
                 f"n_features = {grid.length})."
             )
         first = self.first_step
         if first is None:
+            # A patch that overlaps with the current one would partly be copied, not predicted.
             first = min(math.ceil(grid.size[0] / grid.stride[0]), n - 1)
         steps = min(_STEPS, max(n - first, 1)) if self.n_steps is None else self.n_steps
         if first + steps > n:
@@ -375,13 +299,14 @@ class CPC(BaseSSL):
             kind = "gru" if n_dims == 1 else "masked_conv"
         if kind == "gru" and n_dims > 1:
             raise ValueError(
-                "The 'context' parameter is 'gru', which is for series. Got rows with "
-                f"{n_dims} axes behind the channels; take 'masked_conv' or 'auto'."
+                "The 'context' parameter is 'gru', which is for series. Got samples with "
+                f"{n_dims} axes after the channels; use 'masked_conv' or 'auto'."
             )
         if kind == "gru":
             return GRUContext(width, self.context_dim), self.context_dim
         if kind == "masked_conv":
             return MaskedConvContext(width, self.context_dim, n_dims), self.context_dim
+        # A caller's network that sees ahead would make the task trivial.
         own = build_module(kind, width, name="context")
         return own, check_causal(own, width, grid.shape)
 
@@ -391,10 +316,11 @@ class CPC(BaseSSL):
         series = len(grid.shape) == 1
         if self.pool == "context" and not series:
             raise ValueError(
-                "The 'pool' parameter is 'context', which is for series: the last place of a grid "
-                f"has not seen all of it. Got rows of shape {tuple(data.sample_shape)}."
+                "The 'pool' parameter is 'context', which is for series: the last position of a "
+                f"grid has not seen all of it. Got samples of shape {tuple(data.sample_shape)}."
             )
         context, context_dim = self._make_context(encoder.width, grid)
+        # The patches of one series are often alike: no true negatives.
         own_row = not series if self.negatives == "auto" else self.negatives == "all"
         return _CPCObjective(
             encoder,

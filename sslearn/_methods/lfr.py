@@ -15,6 +15,7 @@ from .._base import BaseSSL
 from .._modules import Features
 from .._objective import Batch, Objective
 from .._sklearn import Interval, StrOptions
+from ._docs import shared_docs
 from ._heads import HEAD, WIDTH, ParallelHeads, make_adapter, make_predictors
 from ._lfr_projectors import calibrate, make_projectors
 from ._lfr_row_cache import RowCache
@@ -55,13 +56,14 @@ class _LFRObjective(Objective):
         self.max_encoder_steps = max_encoder_steps
         self.chosen = np.arange(len(candidates))
         self.kernel: np.ndarray | None = None
-        self.frozen_encoder = False  # the encoder, in phases of the predictors
+        self.frozen_encoder = False  # True in phases of the predictors
         self._features: RowCache | None = None
 
     @torch.no_grad()
     def prepare(self, data, generator: torch.Generator) -> None:
         """Choose the targets, compute them once, and make their predictors."""
         self.projectors.eval()
+        # Every candidate sees the same samples, so that outputs can be compared.
         sample = data.sample(self.selection_batch_size, generator)
         for projector in self.projectors:
             calibrate(projector, sample)
@@ -69,19 +71,19 @@ class _LFRObjective(Objective):
         for i, output in enumerate(outputs):
             if not output.isfinite().all():
                 raise ValueError(
-                    f"The 'projectors' parameter must give finite outputs. Candidate {i}, a "
-                    f"{type(self.projectors[i].module).__name__}, gives NaN or infinity on some of "
-                    f"{len(sample)} training rows."
+                    f"The 'projectors' parameter must return finite outputs. Candidate {i}, a "
+                    f"{type(self.projectors[i].module).__name__}, returns NaN or infinity on "
+                    f"some of {len(sample)} training samples."
                 )
+        # The k most diverse by a determinantal point process, section 3 of the paper.
         if self.n_targets is not None:
             self.chosen, self.kernel, n_different = most_diverse(outputs, self.n_targets)
             if n_different < self.n_targets:
                 warnings.warn(
                     f"Only {n_different} of the {self.n_targets} targets of LFR (n_targets) differ "
-                    f"on the {len(sample)} training rows on which the candidates are compared "
-                    "(selection_batch_size); the rest are filled up with candidates that add "
-                    "nothing new. Pass projectors that differ more, raise selection_batch_size or "
-                    "lower n_targets.",
+                    f"on the {len(sample)} training samples on which the candidates are compared "
+                    "(selection_batch_size); the others are candidates that add nothing new. Pass "
+                    "projectors that differ more, raise selection_batch_size or lower n_targets.",
                     stacklevel=_TO_THE_CALLER,
                 )
             candidates = list(self.projectors)
@@ -89,7 +91,7 @@ class _LFRObjective(Objective):
         widths = [outputs[i].shape[1] for i in self.chosen]
         self.at_once &= len(set(widths)) == 1
         self.predictors = self.make_predictors(widths).to(sample.device)
-        # Dropout that stays awake, or any other chance: targets are then drawn anew each time.
+        # Dropout that stays active, or other randomness: targets then differ at each call.
         again = [projector(sample) for projector in self.projectors]
         same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
         self.targets = RowCache(data, self._project, sum(widths), deterministic=same)
@@ -104,12 +106,14 @@ class _LFRObjective(Objective):
         self.train()
         self.frozen_encoder = phase == "predictors"
         if not self.frozen_encoder:
+            # The encoder moves again, so features that were looked up are out of date.
             self._features = None
             return (
                 None
                 if phase == "joint"
                 else [*self.encoder.parameters(), *self.adapter.parameters()]
             )
+        # Frozen in these passes, features are the same in each: computed once for all of them.
         self.encoder.eval()
         self.adapter.eval()
         if self._features is None:
@@ -124,13 +128,14 @@ class _LFRObjective(Objective):
             h = self._encode(batch.x)
         predictions, widths = self.predictors(h), self.predictors.widths
         if self.at_once:
-            beside = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
-            return self.compare(*(x.transpose(0, 1) for x in beside))  # of (k, n, d)
+            # All targets in one call: k small losses take most of their time to start.
+            each = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
+            return self.compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
         pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
         return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
 
     def train(self, mode: bool = True) -> _LFRObjective:
-        """Set the mode; projectors never change, so neither do they leave eval mode."""
+        """Set the mode; projectors never change, so they stay in eval mode."""
         super().train(mode)
         self.projectors.eval()
         return self
@@ -139,183 +144,91 @@ class _LFRObjective(Objective):
         """Return where training ends: with the last of ``max_encoder_steps``."""
         if self.max_encoder_steps is None:
             return None
+        # An epoch has one phase of the encoder, and as many steps for each of the predictors.
         epochs, rest = divmod(self.max_encoder_steps - 1, steps_per_phase)
         return epochs * steps_per_phase * len(self.phases) + rest + 1
 
 
+@shared_docs
 class LFR(BaseSSL):
     """Learning from randomness.
 
-    Random networks that are never trained, the projectors, look at every row; the encoder learns
-    features from which one predictor for each projector foretells its output. There are no views,
-    hence nothing has to be known of what may be changed in a row. From many random projectors the
-    few that differ most are chosen by a determinantal point process. ``transform`` returns the
-    encoder's features.
+    The projectors are random networks, which are never trained; the encoder learns features from
+    which one predictor for each projector predicts its output. There are no views, so no
+    augmentation has to be chosen. From many random projectors the few that differ most are
+    selected by a determinantal point process. ``transform`` returns the encoder's features.
 
     Change first: ``max_epochs``, ``n_targets`` and ``projectors``; ``alternate=False,
-    predictor_epochs=0`` trains encoder and predictors together, in about two thirds
-    of the time.
+    predictor_epochs=0`` trains encoder and predictors together, in about two thirds of the time.
 
     Parameters
     ----------
-    encoder : nn.Module or callable, default=None
-        Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
-        copied and training starts from its weights; layers that are wholly frozen stay frozen.
-        A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
-        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
     n_targets : int, default=6
-        Projectors that are foretold, chosen from the candidates. None: all, without a choice. Of a
-        shorter list of ``projectors``, all.
+        Projectors whose outputs are predicted, chosen from the candidates. If None, all, without a
+        choice. A shorter list of ``projectors`` is used whole.
     n_candidates : int, default=60
         Random projectors to choose from. A list of ``projectors`` has its own number.
     projectors : callable or list of nn.Module, default=None
-        A callable gets the shape of a row and returns a module; it is called ``n_candidates``
-        times under the seed. Modules are copied, frozen and kept in eval mode; they take rows, or
-        rows made flat, and what they return is made flat. None: random networks for the kind of
-        input, standardised on the rows that the choice looks at: for tables a layer of ReLUs, of
-        the columns or of their piecewise linear encoding in turn, and otherwise random filters, of
-        which it is counted how often they answer (ROCKET's features, arXiv 1910.13051).
+        A callable gets the shape of a sample and returns a module; it is called ``n_candidates``
+        times under the seed. Modules are copied, frozen and kept in eval mode; they take samples,
+        or flattened samples, and their output is flattened. If None, random networks for the kind
+        of input, standardised on the samples of the selection: for tables a layer of ReLUs, in
+        turn on the columns and on their piecewise linear encoding, and otherwise random filters,
+        counting how often each exceeds its threshold (ROCKET's features, arXiv 1910.13051).
     projection_dim : int, default=64
-        Width of the outputs of the projectors that None stands for.
+        Width of the outputs of the default projectors.
     predictors : callable or list of nn.Module, default=None
         One for each target, from the features to the output of its projector. A callable gets both
-        widths and returns a module. None: see ``predictor_layers``.
+        widths and returns a module. If None, see ``predictor_layers``.
     predictor_layers : int, default=1
-        Linear layers of a predictor, as wide as the features, with batch norm and ReLU between.
+        Linear layers of a predictor, as wide as the features, with batch norm and ReLU between
+        them.
     predictor_epochs : int, default=1
-        Passes over the rows that train the predictors alone, after each pass for the encoder. The
-        encoder rests then, in eval mode.
+        Passes over the samples that train the predictors alone, after each pass for the encoder,
+        which is then frozen and in eval mode.
     alternate : bool, default=True
-        Let the predictors rest while the encoder learns, as in the paper. False: both learn in the
-        encoder's passes.
+        Whether the predictors are frozen while the encoder learns, as in the paper. If False, both
+        learn in the encoder's passes.
     off_diagonal_weight : float, default=0.01
-        lambda of the loss: the weight of the cosines between different rows.
+        lambda of the loss: weight of the cosines between different samples.
     loss : {"barlow", "cosine"} or callable, default="barlow"
         "barlow" is the paper's batch-wise Barlow Twins loss, "cosine" minus the cosine of
         prediction and target. A callable takes (predictions, targets), each (n, d), and returns a
         scalar. Averaged over the targets.
     selection_batch_size : int, default=128
-        Training rows on which candidates are compared; all, if there are fewer.
+        Training samples on which candidates are compared; all, if there are fewer.
     max_encoder_steps : int, default=None
-        End training after so many steps of the encoder, if the epochs do not end it earlier.
+        End training after this many steps of the encoder, if the epochs do not end it earlier.
     adapter : nn.Module or callable, default=None
-        Stands between the features and the predictors, learns and rests with the encoder, and is
-        gone after ``fit``. It gets flattened features (n, width), whatever the encoder gives:
-        begin it with ``nn.Unflatten`` where it is for maps. A callable gets the width of the
-        features and returns a module.
-    embedding_dim : int, default=None
-        Width of the default encoder's features (None: 1024 for tables, statistics of all its
-        stages otherwise).
-    standardize : bool, default=True
-        Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows. Features of zeros and ones are only centred, those that are constant in
-        training become 0, and values far outside what nearly all rows have are clipped, in
-        ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their numbers
-        fill a byte, whatever the dtype, otherwise by the range of each channel (of a photograph's
-        three, by one for all). With False, rows are only cast to float32, and images and volumes
-        that fill a byte divided by 255.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
-    batch_size : int or "auto", default="auto"
-        Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default=3e-3
-        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
-        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
+        A module between the features and the predictors, trained and frozen with the encoder, and
+        discarded after ``fit``. It gets flattened features (n, width), whatever the encoder
+        returns: begin it with ``nn.Unflatten`` if it is for maps. A callable gets the width of the
+        features and returns a module. If None, there is none.
     optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default=None
         A callable takes parameter groups, which hold learning rate and decay, and returns a
         ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
-        None: Adam with the paper's betas (0.9, 0.99).
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
-    validation_fraction : float, default=None
-        Part of the rows that is held out; their loss is kept in
-        ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
+        If None, Adam with the paper's betas (0.9, 0.99).
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
     target_indices_ : ndarray of shape (n_targets,), int
-        Which candidates were chosen, in the order of choice.
+        Numbers of the chosen candidates, in the order of choice.
     target_kernel_ : ndarray of shape (n_targets, n_targets)
-        How alike the chosen ones are, 1 on the diagonal; only where there was a choice.
+        Similarity of the chosen ones, 1 on the diagonal; only if there was a choice.
 
     See Also
     --------
     SimCLR : Learns from views.
-    sslearn.encoders : The default encoders.
-    sslearn.metrics.effective_rank : What ``score`` returns.
 
     Notes
     -----
     ``max_epochs`` counts the passes for the encoder; with ``predictor_epochs`` each costs more.
-    Targets are computed once for all rows, and features once for all passes of the predictors, and
-    looked up from then on, where rows have numbers (not those of a stream) and the values take at
-    most 1 GiB; targets only where a projector gives the same rows the same output twice. The
-    choice is made in float64 and is the same for the same ``random_state``. Where fewer than
-    ``n_targets`` candidates differ on the rows on which they are compared, the rest are filled up
-    with candidates that add nothing new, the first ones first, and ``fit`` warns.
-
-    On the CPU an integer ``random_state`` gives the same bits again,
-    for the same number of threads.
+    Targets are computed once for all samples, and features once for all passes of the predictors,
+    and then looked up, if samples have numbers (not those of a stream) and the values take at most
+    1 GiB; targets only if a projector maps the same samples to the same output twice. The choice
+    is made in float64 and is the same for the same ``random_state``. If fewer than ``n_targets``
+    candidates differ on the samples on which they are compared, the choice is completed by
+    candidates that add nothing new, the first ones first, and ``fit`` warns.
 
     References
     ----------
@@ -369,7 +282,9 @@ class LFR(BaseSSL):
         max_encoder_steps=None,
         adapter=None,
         embedding_dim=None,
+        # input
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size="auto",
         learning_rate=3e-3,
@@ -377,8 +292,10 @@ class LFR(BaseSSL):
         optimizer=None,
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -400,7 +317,9 @@ class LFR(BaseSSL):
         self.max_encoder_steps = max_encoder_steps
         self.adapter = adapter
         self.embedding_dim = embedding_dim
+        # input
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -408,8 +327,10 @@ class LFR(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params

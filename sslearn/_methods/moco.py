@@ -1,4 +1,4 @@
-"""MoCo: a view of a row finds the other among the keys of many earlier rows."""
+"""MoCo: a view of a sample finds the other among the keys of many earlier samples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from .._base import BaseSSL
 from .._objective import Batch, Objective, jointly
 from .._sklearn import Interval
+from ._docs import shared_docs
 from ._ema import MomentumCopy
 from ._heads import HEAD, WIDTH, make_head
 from ._losses import info_nce
@@ -37,25 +38,30 @@ class _MoCoObjective(Objective):
         self.key_network = MomentumCopy(nn.Sequential(encoder, projector), momentum)
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
+        # The paper's form: the first view is the query, the second the key.
         asking, answering = batch.views[:1], batch.views[1:]
         if self.symmetric:
             asking, answering = batch.views, batch.views[::-1]
+        # Keys give no gradient: their network only follows that of the queries.
         with torch.no_grad():
             keys = jointly(self._keys, answering, copy=self.symmetric)
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
         rows = self.queue.row_numbers(batch.index, keys[0])
 
+        # With few samples the queue holds earlier keys of the same sample: no true negatives.
         def excluded(some: slice) -> torch.Tensor:
             return self.queue.same_row_mask(rows[some])
 
         losses = []
         for query, key in zip(queries, keys, strict=True):
             losses.append(info_nce(query, key, self.queue.keys, self.temperature, excluded))
+            # A validation loss reads the queue, and must not change it.
             if self.training:
                 self.queue.add(key, rows)
         return torch.stack(losses).mean()
 
     def _keys(self, x: torch.Tensor) -> torch.Tensor:
+        # In float32 under autocast too: keys stay in the queue for many steps.
         return F.normalize(self.key_network(x).float(), dim=1)
 
     def after_step(self, step: int, n_steps: int) -> None:
@@ -66,157 +72,53 @@ class _MoCoObjective(Objective):
         return {"ema_decay": self.key_network.decay_at(step, n_steps)}
 
 
+@shared_docs
 class MoCo(BaseSSL):
     """Momentum contrast, version 2.
 
-    Two random views are drawn of every row. The encoder and projection head make a query of one;
-    a slow moving average of them makes a key of the other. A query must find its key among those
-    of many other rows, which are kept in a queue, so that the number of negatives does not hang
-    on the batch. ``transform`` returns the encoder's features.
+    Two random views are drawn from every sample. The encoder and projection head map one to a
+    query; a slow moving average of them maps the other to a key. A query must find its key among
+    those of many other samples, which are kept in a queue, so that the number of negatives does
+    not depend on the batch. ``transform`` returns the encoder's features.
 
-    Change first: ``augment`` (what a view may change is what the features forget), then
+    Change first: ``augment`` (features ignore what a view may change), then
     ``max_epochs`` and ``learning_rate``, then ``temperature`` and ``momentum``.
 
     Parameters
     ----------
-    encoder : nn.Module or callable, default=None
-        Maps (n, ...) to one float tensor (n, ...), which is flattened. A module is
-        copied and training starts from its weights; layers that are wholly frozen stay frozen.
-        A callable is called as ``encoder(sample_shape)`` under the seed and returns a module.
-        None: a default for the kind of input, see :func:`sslearn.encoders.default_encoder`.
     projection_dim : int, default=128
         Width of queries and keys. Paper: 128.
     projection_hidden_dim : int, default=256
         Width of the hidden layer of the projection head. Paper: 2048.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
-        callable that gets the width and returns one. None: linear, batch norm, ReLU, linear.
+        callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
     temperature : float, default=0.5
-        tau of the loss. Lower looks at the nearest negatives only. Paper: 0.2.
+        tau of the loss. A lower one weights the nearest negatives more. Paper: 0.2.
     momentum : float, default=0.95
-        m, in [0, 1]: the part of the key network that is kept in an update, after each optimizer
+        m, in [0, 1]: the weight of the old key network in an update, after each optimizer
         step. Paper: 0.999, for a hundred thousand steps and more.
     queue_size : int, default=4096
-        Keys that are kept as negatives; no more than there are rows. Paper: 65536.
+        Keys that are kept as negatives; no more than there are samples. Paper: 65536.
     symmetric : bool, default=True
-        Let both views ask, and both answer. False is the paper's form: the first asks, the
-        second answers, at half the cost and with half the gradients.
-    embedding_dim : int, default=None
-        Width of the default encoder's features (None: 1024 for tables, statistics of all its
-        stages otherwise).
-    augment : callable, default=None
-        Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`.
-        None: the default for the kind of input. To search over its parameters
-        (``augment__noise``), pass an object such as ``GaussianNoise()``.
-    standardize : bool, default=True
-        Standardise each feature of a table, each channel otherwise, with the statistics of the
-        training rows. Features of zeros and ones are only centred, those that are constant in
-        training become 0, and values far outside what nearly all rows have are clipped, in
-        ``transform`` too. Images and volumes are brought to [0, 1] first: by 255 if their numbers
-        fill a byte, whatever the dtype, otherwise by the range of each channel (of a photograph's
-        three, by one for all). Views are drawn from that. With False, rows are only cast to
-        float32, and images and volumes that fill a byte divided by 255; views see [0, 1] all the
-        same.
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" sees 220,000 rows in all, each at least 20 times and at most
-        200 times. 0 gives the untrained encoder: its weights as they were drawn, after one pass
-        for batch statistics.
-    batch_size : int or "auto", default="auto"
-        Rows in a step. More rows than that and a last short batch is dropped; fewer rows make
-        one batch. "auto" is an eighth of the rows, as a power of two between 32 and 256.
-    learning_rate : float or "auto", default="auto"
-        Highest learning rate of the schedule. "auto" is 1e-3 for tables, and otherwise 15 divided
-        by the number of steps, at least 1e-3 and at most 1e-2 (series: 3e-3); 0.1 for "sgd" and
-        0.3 * batch_size / 256 for "lars".
-    weight_decay : float, default=1e-4
-        Decay of the weights, not of biases and normalisation layers. Decoupled for "adamw",
-        added to the gradient otherwise.
-    optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default="adamw"
-        A callable takes parameter groups, which hold learning rate and decay, and returns a
-        ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
-    lr_schedule : {"cosine", "constant", "plateau"} or callable, default="cosine"
-        Per step. A callable takes (step, n_steps) and returns the factor on the learning rate.
-        "plateau" divides it by 10 after 10 epochs without a better (validation) loss.
-    warmup_fraction : float, default=0.05
-        Part of all steps over which the learning rate rises linearly; not for a callable.
-    validation_fraction : float, default=None
-        Part of the rows that is held out; their loss, on the same views each time, is kept in
-        ``validation_loss_curve_``. None: train on all rows.
-    n_iter_no_change : int, default=None
-        Stop after so many epochs without a better validation loss, and restore the best
-        weights. Needs ``validation_fraction``.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU where there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of training; the weights stay float32. "auto" is bfloat16 on a GPU that has it and
-        float32 elsewhere, on every CPU too: "bfloat16" is faster on those that have it in hardware.
-    trainer_params : dict, default=None
-        Further arguments of ``lightning.Trainer`` (``accumulate_grad_batches``,
-        ``gradient_clip_val``, ``callbacks``, ...), but for those that parameters here stand for.
-        Callbacks, loggers and progress bars see, after each epoch, "loss", "validation_loss",
-        "effective_rank" (now and then), "ema_decay" (BYOL, MoCo) and the "probe_score" of an
-        ``OnlineProbe``. Callbacks that keep a state (EarlyStopping, ModelCheckpoint) begin each
-        fit anew and can be read after it; a learning rate that a callback sets is left alone.
-        Costs about half a millisecond a step.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, order and views. An int gives the same features each time on the CPU, with
-        the same number of threads.
-    verbose : int, default=0
-        1: a line on what "auto" became, and a line per epoch; 2: a progress bar over all steps
-        in place of the lines per epoch.
-
-    Attributes
-    ----------
-    encoder_ : nn.Module
-        The trained encoder behind its standardisation, in eval mode, on the CPU: raw rows in,
-        features out.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
-    validation_loss_curve_ : list of float
-        Loss of the held-out rows after each epoch; only with ``validation_fraction``.
-    embedding_rank_curve_ : list of (int, float, float)
-        Epoch, effective rank and mean standard deviation, at unit length, of the features of a
-        sample of rows: before training, now and then, and after the last epoch.
-    n_iter_ : int
-        Epochs run.
-    n_steps_ : int
-        Optimizer steps made.
-    batch_size_ : int
-        Rows in a batch.
-    learning_rate_ : float
-        Highest learning rate of the schedule.
-    device_ : str
-        Where it was trained.
-    precision_ : str
-        "float32", "bfloat16" or "float16": that of training.
-    input_shape_ : tuple of int
-        Shape of one row.
-    n_features_in_ : int
-        ``input_shape_[0]``: features of a table, channels otherwise.
-    feature_names_in_ : ndarray of str
-        Names of the columns; only when X is a DataFrame whose column names are all strings.
+        Whether both views are queries, and both keys. False is the paper's form: the first view
+        is the query, the second the key, at half the cost and with half the gradients.
 
     See Also
     --------
     SimCLR : Takes its negatives from the batch.
-    sslearn.augment : The views, as objects.
-    sslearn.encoders : The default encoders.
-    sslearn.metrics.effective_rank : What ``score`` returns.
 
     Notes
     -----
-    On data of a thousand rows the queue holds earlier keys of the very rows that ask. These are
-    left out of a row's negatives, which the paper has no need to do; of a stream, whose rows have
-    no number, they cannot be. Until the queue is full it holds random directions.
+    With a thousand samples the queue holds earlier keys of the queries' own samples. These are
+    excluded from the negatives of a sample, which the paper has no need to do; in a stream, whose
+    samples have no number, they cannot be. Until the queue is full it holds random directions.
 
     The paper shuffles the batch between devices so that the batch norms of the key network see
-    other rows than those of the query network. On one device there is nothing to shuffle: both
-    see the rows of the batch (with ``symmetric``, both views of them, in one forward pass).
+    other samples than those of the query network. On one device there is nothing to shuffle: both
+    see the samples of the batch (with ``symmetric``, both views of them, in one forward pass).
 
     The paper's projection head has no batch norm: linear, ReLU, linear.
-
-    On the CPU an integer ``random_state`` gives the same bits again,
-    for the same number of threads.
 
     References
     ----------
@@ -256,8 +158,10 @@ class MoCo(BaseSSL):
         queue_size=4096,
         symmetric=True,
         embedding_dim=None,
+        # views
         augment=None,
         standardize=True,
+        # training
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
@@ -265,8 +169,10 @@ class MoCo(BaseSSL):
         optimizer="adamw",
         lr_schedule="cosine",
         warmup_fraction=0.05,
+        # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # device and log
         device="auto",
         precision="auto",
         trainer_params=None,
@@ -282,8 +188,10 @@ class MoCo(BaseSSL):
         self.queue_size = queue_size
         self.symmetric = symmetric
         self.embedding_dim = embedding_dim
+        # views
         self.augment = augment
         self.standardize = standardize
+        # training
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -291,8 +199,10 @@ class MoCo(BaseSSL):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.warmup_fraction = warmup_fraction
+        # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # device and log
         self.device = device
         self.precision = precision
         self.trainer_params = trainer_params
@@ -302,6 +212,7 @@ class MoCo(BaseSSL):
     def _make_objective(self, encoder, data):
         widths = (self.projection_hidden_dim, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
+        # A longer queue would hold the same samples again.
         queue = KeyQueue(min(self.queue_size, len(data)), projector.width)
         return _MoCoObjective(
             encoder, projector, queue, self.temperature, self.momentum, self.symmetric

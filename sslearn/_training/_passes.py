@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from .._data._training_data import TrainingData
 from .._data._rows import Rows, Stream
+from .._data._training_data import TrainingData
 from ._settings import Settings, train_limit
 
 __all__ = ["Passes"]

@@ -122,7 +122,7 @@ def test_negatives(kind, negatives):
 @pytest.mark.parametrize(
     ("kind", "params", "message"),
     [
-        ("series", {"patch_size": 21}, "'patch_size' .* Got 21 along time, where a row has 20"),
+        ("series", {"patch_size": 21}, "'patch_size' .* Got 21 along time, where a sample has 20"),
         ("series", {"patch_size": 20}, r"two patches or more along time.* Got 1.*patch_size=\(20,"),
         ("image", {"patch_size": (8, 2)}, "two patches or more along height"),
         ("image", {"patch_size": (2, 2, 2)}, "'patch_size' .* each of 2 axes"),

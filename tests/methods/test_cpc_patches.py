@@ -47,8 +47,8 @@ def test_patches_hold_what_stands_there():
 @pytest.mark.parametrize(
     ("size", "stride", "message"),
     [
-        (9, None, "'patch_size' .* Got 9 along height, where a row has 8"),
-        ((4, 12), None, "'patch_size' .* Got 12 along width, where a row has 10"),
+        (9, None, "'patch_size' .* Got 9 along height, where a sample has 8"),
+        ((4, 12), None, "'patch_size' .* Got 12 along width, where a sample has 10"),
         ((4, 4, 4), None, "'patch_size' .* one for each of 2 axes"),
         (4, (1,), "'patch_stride' .* one for each of 2 axes"),
         ((4, 0), None, "'patch_size' .* positive"),

@@ -1,4 +1,4 @@
-"""What is LFR's own: projectors that rest, a choice of them, and phases."""
+"""LFR: projectors that stay frozen, a choice of them, and phases."""
 
 import itertools
 
@@ -57,11 +57,25 @@ def _modules(n_targets=2):
     return encoder, projectors, predictors
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-def test_training_equals_a_plain_loop_with_two_optimizers(regime):
-    X = rows("table", n=70)
-    encoder, projectors, predictors = _modules()
-    model = _lfr(
+class Watched(Kept):
+    """Records for each batch whether the encoder is frozen, and the numbers of the samples."""
+
+    def _make_objective(self, encoder, data):
+        objective = super()._make_objective(encoder, data)
+        loss, self.batches_ = objective.batch_loss, []
+
+        def recorded(batch):
+            self.batches_.append((objective.frozen_encoder, batch.index))
+            return loss(batch)
+
+        objective.batch_loss = recorded
+        return objective
+
+
+def _watched(X, modules, **regime):
+    encoder, projectors, predictors = modules
+    return _lfr(
+        Watched,
         encoder=encoder,
         projectors=projectors,
         predictors=predictors,
@@ -72,57 +86,61 @@ def test_training_equals_a_plain_loop_with_two_optimizers(regime):
         learning_rate=1e-2,
         weight_decay=1e-3,
         **regime,
-    )
-    seen = []
+    ).fit(X)
 
-    class Watched(Kept):
-        def _make_objective(self, encoder, data):
-            made = super()._make_objective(encoder, data)
-            loss = made.batch_loss
-            made.batch_loss = lambda batch: (
-                seen.append((made.frozen_encoder, batch.index)) or loss(batch)
-            )
-            return made
 
-    model.__class__ = Watched
-    model.fit(X)
-
-    make = lambda parameters: [  # noqa: E731
-        torch.optim.Adam(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 1e-3},
-                {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-            ],
-            lr=1e-2,
-            betas=(0.9, 0.99),
-        )
-    ]
-    on_encoder = list(encoder.parameters())
-    on_predictors = [p for predictor in predictors for p in predictor.parameters()]
-    if regime["alternate"]:
-        (for_encoder,), (for_predictors,) = make(on_encoder), make(on_predictors)
-        optimizers = {False: [for_encoder], True: [for_predictors]}
-    else:
-        (for_encoder,), (for_predictors,) = make(on_encoder), make(on_predictors)
-        optimizers = {False: [for_encoder, for_predictors], True: [for_predictors]}
-    data = torch.from_numpy(X)
-    for rests, index in seen:
-        encoder.train(not rests)
-        x = data[index]
+def _plain_loop(X, modules, batches, alternate):
+    """Train by two optimizers, one for the encoder and one for the predictors."""
+    encoder, projectors, predictors = modules
+    for_encoder = _adam(encoder.parameters())
+    for_predictors = _adam(p for predictor in predictors for p in predictor.parameters())
+    for frozen, index in batches:
+        encoder.train(not frozen)
+        x = X[index]
         h = encoder(x)
-        loss = sum(
-            batchwise_barlow(predictor(h), projector(x))
-            for predictor, projector in zip(predictors, projectors, strict=True)
-        ) / len(projectors)
-        for parameter in on_encoder + on_predictors:
-            parameter.grad = None
-        loss.backward()
-        for optimizer in optimizers[rests]:
-            optimizer.step()
-    found = dict(model.encoder_.features.module.state_dict())
-    for key, value in encoder.state_dict().items():
+        losses = [batchwise_barlow(p(h), r(x)) for p, r in zip(predictors, projectors, strict=True)]
+        for_encoder.zero_grad()
+        for_predictors.zero_grad()
+        torch.stack(losses).mean().backward()
+        if not frozen:
+            for_encoder.step()
+        if frozen or not alternate:
+            for_predictors.step()
+
+
+def _adam(parameters):
+    parameters = list(parameters)
+    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 1e-3}
+    others = {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}
+    return torch.optim.Adam([decayed, others], lr=1e-2, betas=(0.9, 0.99))
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_training_equals_a_plain_loop_with_two_optimizers(regime):
+    X, modules = rows("table", n=70), _modules()
+    model = _watched(X, modules, **regime)
+    _plain_loop(torch.from_numpy(X), modules, model.batches_, regime["alternate"])
+    found = model.encoder_.features.module.state_dict()
+    for key, value in modules[0].state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
-    assert len(seen) == 3 * (1 + regime["predictor_epochs"]) * (70 // 16)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_each_epoch_trains_the_encoder_once_and_then_the_predictors(regime):
+    model = _watched(rows("table", n=70), _modules(), **regime)
+    n_batches, n_passes = 70 // 16, regime["predictor_epochs"]
+    epoch = [False] * n_batches + [True] * n_batches * n_passes
+    assert [frozen for frozen, _ in model.batches_] == epoch * 3
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_no_sample_comes_twice_in_a_pass(regime):
+    model = _watched(rows("table", n=70), _modules(), **regime)
+    n_batches = 70 // 16
+    indices = [index for _, index in model.batches_]
+    for start in range(0, len(indices), n_batches):
+        seen = torch.cat(indices[start : start + n_batches])
+        assert len(seen) == len(seen.unique()) == 16 * n_batches
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -557,7 +575,7 @@ def test_own_projectors_are_not_calibrated():
         ({"projectors": [], "n_targets": None}, "'projectors' parameter is an empty list"),
         (
             {"projectors": [nn.Linear(6, 3), NaNs()], "n_targets": None},
-            "must give finite outputs. Candidate 1, a NaNs, gives NaN",
+            "must return finite outputs. Candidate 1, a NaNs, returns NaN",
         ),
         (
             {"encoder": nn.Linear(6, 8).requires_grad_(False), "embedding_dim": None},

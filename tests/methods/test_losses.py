@@ -14,7 +14,6 @@ from sslearn._methods._losses import (
     info_nce,
     negative_cosine,
     nt_xent,
-    offset_labels,
     offset_nce,
     vicreg,
 )
@@ -361,11 +360,6 @@ def test_losses_refuse_shapes(name):
         _loss(name)(torch.eye(2), torch.eye(3))
     with pytest.raises(ValueError, match=r"\(3,\) and \(3,\)"):
         _loss(name)(torch.ones(3), torch.ones(3))
-
-
-def test_offset_labels():
-    assert offset_labels((2, 4, 3), 2).tolist() == [6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23]
-    assert offset_labels((2, 3), 1).tolist() == [1, 2, 4, 5]
 
 
 @rows_of_a_block

@@ -13,7 +13,7 @@ from ._global import (
     resolve_loss,
     vicreg,
 )
-from ._local import feature_map_nce, offset_labels, offset_nce
+from ._local import feature_map_nce, offset_nce
 
 __all__ = [
     "barlow_twins",
@@ -22,7 +22,6 @@ __all__ = [
     "info_nce",
     "negative_cosine",
     "nt_xent",
-    "offset_labels",
     "offset_nce",
     "resolve_loss",
     "vicreg",

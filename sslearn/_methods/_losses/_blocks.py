@@ -36,9 +36,9 @@ def by_blocks(
         ``part(block, *tensors)`` returns what some rows add to the loss, a scalar: `block` is the
         slice of the rows, the tensors are those rows of `by_row` and all of `whole`.
     by_row : sequence of Tensors of shape (n, ...)
-        What each row of the matrix has of its own.
+        Inputs of which each row of the matrix uses its own.
     whole : sequence of Tensors
-        What all rows share.
+        Inputs that all rows share.
     n_columns : int
         Entries of a row of the matrix.
 
@@ -75,6 +75,7 @@ class _Blocks(torch.autograd.Function):
             ]
             with torch.enable_grad():
                 loss = part(block, *inputs)
+            # The block's graph is freed here, before the next one is made.
             found = torch.autograd.grad(loss, [inputs[i] for i in moving])
             for i, gradient in zip(moving, found, strict=True):
                 (gradients[i][block] if i < n_by_row else gradients[i]).add_(gradient)
@@ -92,7 +93,7 @@ class _Blocks(torch.autograd.Function):
 def refuse_second_gradient() -> None:
     """Refuse a backward pass that is to be differentiated: this gradient is written as a constant.
 
-    Torch's own ``once_differentiable`` lets it pass where nothing follows the loss.
+    Torch's own ``once_differentiable`` does not refuse it where nothing follows the loss.
     """
     if torch.is_grad_enabled():
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Losses of projections, a row for each sample."""
+"""Losses of projections, one row for each sample."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ def info_nce(
     queries, keys : Tensor of shape (n, d)
         Row i of `keys` is the positive of row i of `queries`; normalised here.
     negatives : Tensor of shape (m, d)
-        Keys of other rows, of unit length already.
+        Keys of other samples, of unit length already.
     temperature : float
         tau of the paper, above 0.
     excluded : callable, optional
         Gets a slice of the n queries and returns a bool tensor of shape (length, m): True where a
-        negative is of the query's own row and must not count.
+        negative is of the query's own sample and must not count.
 
     Returns
     -------
@@ -121,6 +121,7 @@ def info_nce(
     """
     _check_temperature(temperature)
     queries = F.normalize(queries, dim=1) / temperature
+    # Not among the pool: the positive is the first of m + 1 classes.
     positive = (queries * F.normalize(keys, dim=1)).sum(1, keepdim=True)  # (n, 1)
     n = len(queries)
 
@@ -147,7 +148,7 @@ def negative_cosine(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     p, z : Tensor of shape (n, d) or (k, n, d)
-        Predictions and targets. Stopping the gradient of the targets is the caller's affair.
+        Predictions and targets. Stopping the gradient of the targets is left to the caller.
 
     Returns
     -------
@@ -164,7 +165,8 @@ def barlow_twins(
     """Redundancy reduction (arXiv 2103.03230, equation 1).
 
     C is the cross-correlation of the two views' projections, each standardised over the batch by
-    itself, so that the loss does not see their scales; the loss draws C to the identity.
+    itself, so that the loss does not depend on their scales; the loss pushes C towards the
+    identity.
 
     Parameters
     ----------
@@ -193,10 +195,10 @@ def _standardised(z: torch.Tensor) -> torch.Tensor:
 def batchwise_barlow(
     p: torch.Tensor, z: torch.Tensor, off_diagonal_weight: float = 0.01
 ) -> torch.Tensor:
-    """Barlow Twins' loss over the rows of a batch (LFR, arXiv 2310.07756).
+    """Barlow Twins' loss over the samples of a batch (LFR, arXiv 2310.07756).
 
-    C holds the cosine of every prediction with every target; the loss draws it to the identity:
-    each prediction points where its own target does, and away from those of other rows.
+    C holds the cosine of every prediction with every target; the loss pushes it towards the
+    identity: each prediction points to its own target, and away from those of other samples.
 
     Parameters
     ----------
@@ -252,13 +254,13 @@ def vicreg(
 ) -> torch.Tensor:
     """Variance, invariance, covariance (arXiv 2105.04906, equation 6).
 
-    As in the authors' code, which the published weights belong to: the squared distance is a
+    As in the authors' code, for which the published weights were chosen: the squared distance is a
     mean over the dimensions too, and the variance term the mean of both views.
 
     Parameters
     ----------
     z1, z2 : Tensor of shape (n, d)
-        Projections (expander outputs) of the two views; n of one has no variance to speak of.
+        Projections (expander outputs) of the two views; a single sample has no variance.
     invariance_weight, variance_weight, covariance_weight : float
         lambda, mu and nu of the paper.
 
@@ -267,13 +269,16 @@ def vicreg(
     Tensor
         Scalar.
     """
+    # s(Z, Z') of the paper: both views have the same projection.
     invariance = F.mse_loss(z1, z2)
     variance = covariance = z1.new_zeros(())
     n, d = z1.shape
     for z in (z1, z2):
         z = z - z.mean(0)
+        # v(Z): a hinge, which acts only below a standard deviation of 1.
         spread = (z.square().sum(0) / max(n - 1, 1) + 1e-4).sqrt()
         variance = variance + F.relu(1 - spread).mean() / 2
+        # c(Z): dimensions that do not covary are not redundant.
         columns = z.T * max(n - 1, 1) ** -0.5  # whose products are the covariances, (d, d)
         covariance = covariance + _off_diagonal(columns, columns)[0] / d
     return (

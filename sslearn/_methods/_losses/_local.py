@@ -1,4 +1,4 @@
-"""Losses that tell places apart: of patches (CPC) and of feature maps (AMDIM)."""
+"""Losses that compare positions: those of patches (CPC) and of feature maps (AMDIM)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,7 @@ import torch.nn.functional as F
 from ._blocks import by_blocks, refuse_second_gradient
 from ._precision import promote
 
-__all__ = ["feature_map_nce", "offset_labels", "offset_nce"]
-
-
-def offset_labels(
-    grid: Sequence[int], offset: int, device: torch.device | None = None
-) -> torch.Tensor:
-    """Return which position lies `offset` steps ahead of each that has such a one.
-
-    Parameters
-    ----------
-    grid : sequence of int
-        (b, h, ...): rows of the batch and the sizes of their grids.
-    offset : int
-        Steps along the first axis of a grid.
-    device : torch.device, optional
-        Of the result.
-
-    Returns
-    -------
-    Tensor of shape (b * (h - offset) * ...,), int
-        Numbers of positions in the order (b, h, ...).
-    """
-    numbers = torch.arange(math.prod(grid), device=device).view(*grid)
-    return numbers[:, offset:].flatten()
+__all__ = ["feature_map_nce", "offset_nce"]
 
 
 def offset_nce(
@@ -45,22 +22,22 @@ def offset_nce(
     *,
     own_row: bool = True,
 ) -> torch.Tensor:
-    """Find what stands `offset` steps ahead among all positions of the batch (CPC, 1807.03748).
+    """Find the target `offset` steps ahead among all positions of the batch (CPC, 1807.03748).
 
     Parameters
     ----------
     predictions : Tensor of shape (b, d, h - offset, ...)
-        Of the target `offset` steps further along the first axis of the grid, from each position
-        that has such a one.
+        Predictions of the target `offset` steps further along the first axis of the grid, from
+        each position that has one.
     targets : Tensor of shape (b, d, h, ...)
-        At every position of the grids of b rows.
+        Targets at every position of the grids of b samples.
     offset : int
         Steps along the first axis of the grid.
     scale : float
         Factor on the products of predictions and targets.
     own_row : bool
-        Count the other positions of the same row of the batch among the negatives too. Where a
-        row looks the same all along, they are none.
+        Whether the other positions of the same sample are negatives too. If a sample is alike at
+        all positions, they are no true negatives.
 
     Returns
     -------
@@ -73,12 +50,16 @@ def offset_nce(
             f"offset_nce needs predictions of shape (b, d, h - {offset}, ...) for targets of shape "
             f"(b, d, h, ...). Got {tuple(predictions.shape)} and {tuple(targets.shape)} instead."
         )
-    labels = offset_labels((b, h, *others), offset, targets.device)
+    # The positive of a prediction: the number of the position `offset` steps ahead of it.
+    numbers = torch.arange(math.prod((b, h, *others)), device=targets.device)
+    labels = numbers.view(b, h, *others)[:, offset:].flatten()
     rows = torch.arange(b, device=labels.device)
     askers, owners = (rows.repeat_interleave(t[0, 0].numel()) for t in (predictions, targets))
 
     def part(block: slice, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        # A cross entropy over all positions of the batch: InfoNCE, the paper's equation 4.
         logits, right = found @ wanted.T, labels[block]  # (positions of the block, positions)
+        # Without the other positions of its own sample, but with the positive.
         if not own_row:
             excluded = askers[block, None] == owners
             excluded.scatter_(1, right[:, None], False)
@@ -107,8 +88,8 @@ def feature_map_nce(
 ) -> torch.Tensor:
     """Contrast feature maps of two views, across scales (AMDIM, arXiv 1906.00910).
 
-    For each row a position of a map of one view is drawn; it is to be closer to every position of
-    a map of the row's other view than to all positions of other rows' maps.
+    For each sample a position of a map of one view is drawn; it must be closer to every position
+    of a map of the sample's other view than to all positions of other samples' maps.
 
     Parameters
     ----------
@@ -121,9 +102,9 @@ def feature_map_nce(
     regularization : float
         Weight of the mean squared score before the clip.
     bidirectional : bool
-        Take each view for the anchor, and the mean.
+        Whether each view is the anchor once, and the mean is returned.
     generator : torch.Generator, optional
-        Of the positions and random maps.
+        Source of the positions and random maps.
 
     Returns
     -------
@@ -161,11 +142,12 @@ def _one_against_all(
     regularization: float,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """Contrast one position of each row's `anchor` with all positions of `positive`."""
+    """Contrast one position of each sample's `anchor` with all positions of `positive`."""
     anchor, positive = promote(anchor, positive)
     b, d = anchor.shape[:2]
-    if b < 2:  # nothing to tell a row from
+    if b < 2:  # no other sample is a negative
         return anchor.sum() * 0.0
+    # One random position of each anchor, as the paper does for local features.
     flat = anchor.flatten(2)
     place = _draw(flat.shape[2], b, flat.device, generator)
     rows = torch.arange(b, device=flat.device)
@@ -179,10 +161,10 @@ def _one_against_all(
 
 
 class _Contrast(torch.autograd.Function):
-    """Softplus of what others have over each own position, and the regularizer.
+    """Softplus of the margin of others over each own position, and the regularizer.
 
-    Of some of b rows, (n, d), and all targets, (b * positions, d); what these rows add to the mean
-    over all. Written with its gradient, since the scores (n, b * positions) are many: autograd
+    From n of b samples, (n, d), and all targets, (b * positions, d): their part of the mean over
+    all. Written with its gradient, since the scores (n, b * positions) are many: autograd
     would keep a copy of them for each operation, and this keeps one.
     """
 
@@ -199,6 +181,7 @@ class _Contrast(torch.autograd.Function):
         scores = source @ targets.T  # (n, b * positions), in units of the clip
         weight = regularization * clip**2 / (b * len(targets))  # of a squared score
         square = torch.linalg.vector_norm(scores).square() * weight
+        # The clip, then the log-sum-exp over all other samples, shifted by its largest term.
         clipped = torch.tanh(scores)
         n = len(source)
         blocks = clipped.view(n, b, -1)
@@ -208,9 +191,10 @@ class _Contrast(torch.autograd.Function):
         largest = clipped.amax(1, keepdim=True)
         weights = (clipped - largest).mul_(clip).exp_()  # 0 for the row's own
         total = weights.sum(1, keepdim=True)
+        # -log(e^own / (e^own + total)), written as a softplus: no overflow for large scores.
         margin = clip * (largest - own) + total.log()
         loss = F.softplus(margin).sum() / len(targets)
-        # What each score moves the loss by: `weights`, from here on.
+        # From here on `weights` is the gradient of the loss by each score.
         pull = torch.sigmoid(margin) * (clip / len(targets))  # (n, positions)
         weights *= pull.sum(1, keepdim=True) / total
         weights.view(n, b, -1)[here, rows] = -pull

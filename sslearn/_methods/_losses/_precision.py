@@ -11,12 +11,12 @@ __all__ = ["averaged_over_targets", "in_full_precision", "promote"]
 
 
 def in_full_precision(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Let a loss of two tensors of the same shape (n, d) see float32 at least, autocast off."""
+    """Compute a loss of two tensors of the same shape (n, d) in float32 at least, autocast off."""
     return _checked(loss, most_axes=2)
 
 
 def averaged_over_targets(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """As :func:`in_full_precision`, of tensors (k, n, d) too: of k targets at once."""
+    """As :func:`in_full_precision`, also for tensors (k, n, d): k targets at once."""
     return _checked(loss, most_axes=3)
 
 
