@@ -11,17 +11,17 @@ from numbers import Integral, Real
 
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit
-from ._hashing import HASH_PROTOCOL, by_value
 from ._inference import encode
 from ._modules import Features, check_call, clonable
 from ._objective import Objective
+from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -48,38 +48,6 @@ _CALLED_WITH = {
     "lr_schedule": (("step", "n_steps"), "the factor on the learning rate, a number"),
     "optimizer": (("parameter_groups",), None),  # which a class makes
 }
-
-
-# Versions that a pickle carries, by the package: what it holds are objects of theirs.
-_VERSIONS = "_versions"
-
-
-class OtherVersionsWarning(InconsistentVersionWarning):
-    """An estimator was pickled with other versions of sslearn or torch.
-
-    Parameters
-    ----------
-    estimator_name : str
-        Class of the estimator.
-    found, expected : dict of str to str
-        Versions in the pickle, and those that are installed.
-    """
-
-    def __init__(self, *, estimator_name: str, found: dict, expected: dict) -> None:
-        self.estimator_name = estimator_name
-        self.found = found
-        self.expected = expected
-
-    def __str__(self) -> str:
-        found, expected = (
-            " and ".join(f"{package} {version}" for package, version in versions.items())
-            for versions in (self.found, self.expected)
-        )
-        return (
-            f"{self.estimator_name} was pickled with {found}, and is unpickled with {expected}. "
-            "Its features may differ, or it may not work. Fit it again, or install the versions "
-            "that it was pickled with."
-        )
 
 
 class BaseSSL(
@@ -118,7 +86,7 @@ class BaseSSL(
         "verbose": ["verbose"],
     }
 
-    # Rows of a table are series of one channel to this method.
+    # Whether the method reads the rows of a table as series of one channel.
     _univariate = False
 
     # --- hooks -----------------------------------------------------------------------------
@@ -322,18 +290,10 @@ class BaseSSL(
         return (make, arguments, state, *more)
 
     def __getstate__(self):
-        return {**super().__getstate__(), _VERSIONS: _versions()}
+        return with_versions(super().__getstate__())
 
     def __setstate__(self, state):
-        state = dict(state)
-        found, expected = state.pop(_VERSIONS, {"sslearn": "(unknown)"}), _versions()
-        if found != expected:
-            name = type(self).__name__
-            warnings.warn(
-                OtherVersionsWarning(estimator_name=name, found=found, expected=expected),
-                stacklevel=2,
-            )
-        super().__setstate__(state)
+        super().__setstate__(without_versions(state, type(self).__name__))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "encoder_")
@@ -362,26 +322,20 @@ class BaseSSL(
         """Check what single parameters cannot: how they go together."""
         if self.n_iter_no_change is not None and self.validation_fraction is None:
             raise ValueError(
-                "The 'n_iter_no_change' parameter needs held-out rows to stop on: set "
-                "validation_fraction too (0.1, say). Got validation_fraction=None."
+                "The 'n_iter_no_change' parameter needs held-out samples to stop on: set "
+                "validation_fraction too, for example to 0.1. Got validation_fraction=None."
             )
         if self.encoder is not None and self.embedding_dim is not None:
             raise ValueError(
                 "The 'embedding_dim' parameter is the width of the default encoder. Got "
-                f"embedding_dim={self.embedding_dim} together with an encoder of your own, whose "
-                "width is its own affair: leave one of them None."
+                f"embedding_dim={self.embedding_dim} together with an encoder of your own, "
+                "which sets its own width: leave one of them None."
             )
         check_trainer_params(self.trainer_params, type(self).__name__)
         for name, (arguments, value) in _CALLED_WITH.items():
             given = getattr(self, name, None)
             if callable(given):
                 check_call(given, name, *arguments, value=value)
-
-
-def _versions() -> dict[str, str]:
-    from . import __version__
-
-    return {"sslearn": __version__, "torch": str(torch.__version__)}
 
 
 def _check_assigned(estimator: BaseSSL) -> None:

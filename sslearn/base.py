@@ -1,6 +1,17 @@
-"""For those who write a method: the base of estimators, and of what they train."""
+"""For authors of methods: the base of estimators and of objectives, and parts of both."""
 
 from ._base import BaseSSL
+from ._methods._ema import MomentumCopy
+from ._methods._heads import make_head
+from ._methods._losses._precision import in_full_precision
 from ._objective import Batch, Objective, jointly
 
-__all__ = ["BaseSSL", "Batch", "Objective", "jointly"]
+__all__ = [
+    "BaseSSL",
+    "Batch",
+    "MomentumCopy",
+    "Objective",
+    "in_full_precision",
+    "jointly",
+    "make_head",
+]

@@ -1,6 +1,5 @@
 """What every estimator has from its base, and what its author is told."""
 
-import copy
 import importlib
 import pathlib
 import pickle
@@ -14,12 +13,10 @@ import pytest
 import torch
 from estimators import rows, small
 from sklearn.base import clone
-from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import sslearn
 from sslearn import LFR, SimCLR
 from sslearn.base import BaseSSL, Objective
 from sslearn.encoders import PiecewiseLinear
@@ -308,36 +305,3 @@ def test_public_classes_name_public_modules(module, name):
     public = getattr(importlib.import_module(module), name)
     assert public.__module__ == module
     assert pickle.loads(pickle.dumps(public)) is public
-
-
-class TestVersions:
-    """A pickle carries the versions that it was made with."""
-
-    @pytest.fixture
-    def fitted(self):
-        return small("SimCLR").fit(rows("table"))
-
-    def test_equal_ones_pass_in_silence(self, fitted):
-        again = pickle.loads(pickle.dumps(fitted))
-        assert vars(again).keys() == vars(fitted).keys()
-        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
-
-    @pytest.mark.parametrize("package", ["sslearn", "torch"])
-    def test_others_are_warned_of(self, fitted, monkeypatch, package):
-        with monkeypatch.context() as patched:
-            patched.setattr({"sslearn": sslearn, "torch": torch}[package], "__version__", "0.0.7")
-            pickled = pickle.dumps(fitted)
-        message = rf"SimCLR was pickled with .*{package} 0\.0\.7.* unpickled with .*{package}"
-        with pytest.warns(InconsistentVersionWarning, match=message):
-            again = pickle.loads(pickled)
-        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
-
-    def test_a_pickle_without_any(self, fitted):
-        made, arguments, state = fitted.__reduce_ex__(2)[:3]
-        bare = made(*arguments)
-        with pytest.warns(InconsistentVersionWarning, match=r"pickled with sslearn \(unknown\)"):
-            bare.__setstate__({k: v for k, v in state.items() if k != "_versions"})
-
-    def test_copies_and_clones_are_silent(self, fitted):
-        for same in (copy.copy(fitted), copy.deepcopy(fitted), clone(fitted)):
-            assert "_versions" not in vars(same)

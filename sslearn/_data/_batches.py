@@ -30,7 +30,7 @@ class Batches:
     n_views : int
         Number of views of each sample.
     pieces : callable, optional
-        What views are taken from, see :class:`Objective`; by default the samples.
+        Function whose output views are taken from, see :class:`Objective`; by default the samples.
     watch : bool
         Warn if the first batch has equal views: `augment` is the caller's.
     drowned : str or None

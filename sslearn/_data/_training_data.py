@@ -114,21 +114,21 @@ class TrainingData:
         self._reference: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        """Return how many rows are trained on."""
+        """Return the number of samples trained on."""
         return self.n_rows if self.index is None else len(self.index)
 
     @property
     def n_rows(self) -> int:
-        """Rows of X, held-out ones too: what ``Batch.index`` counts."""
+        """Number of samples of X, held-out ones too: ``Batch.index`` is below it."""
         return (self.rows.n_rows or 0) if isinstance(self.rows, Stream) else len(self.rows)
 
     @property
     def is_stream(self) -> bool:
-        """Whether the rows have no numbers, and ``Batch.index`` is None."""
+        """Whether the samples have no numbers, and ``Batch.index`` is None."""
         return self.rows.is_stream
 
     def to_device(self, x: torch.Tensor) -> torch.Tensor:
-        """Move raw rows to the device, in their own dtype."""
+        """Move raw samples to the device, in their own dtype."""
         if x.device == self.device:
             return x
         if self.device.type == "cuda" and x.device.type == "cpu":
@@ -136,14 +136,14 @@ class TrainingData:
         return x.to(self.device)
 
     def clean(self, raw: torch.Tensor) -> torch.Tensor:
-        """Standardise raw rows, in float32; ready for the encoder."""
+        """Standardise raw samples, in float32; ready for the encoder."""
         with autocast_off(self.device):
             return self.standardize(self.to_device(raw)).contiguous()
 
     def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Return `n` rows without replacement (all, if there are fewer), standardised.
+        """Return `n` samples without replacement (all, if there are fewer), standardised.
 
-        Of a stream, the first ones. `generator` is on the CPU.
+        For a stream, the first ones. `generator` is on the CPU.
         """
         if isinstance(self.rows, Stream):
             n = min(n, len(self))
@@ -161,10 +161,10 @@ class TrainingData:
         return self.clean(self.rows.take(chosen))
 
     def reference_rows(self) -> torch.Tensor:
-        """Return some rows, standardised, by which networks are made; always the same.
+        """Return some standardised samples that networks are made from; always the same.
 
-        Of a stream the first ones, which it has kept: it is not gone through once more. A column
-        of a table that is constant in these rows, and not in all, has its extremes in two of them.
+        For a stream, the first ones, which it keeps, so that it is not read again. A column of a
+        table that is constant in these rows, but not in all, has its extremes in two of them.
         """
         if self._reference is None:
             n = sample_rows(self.sample_shape, most=_MOST_REFERENCE_ROWS)
@@ -179,7 +179,7 @@ class TrainingData:
         return self._reference
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
-        """Return `function` of all rows, batch by batch, concatenated on the device."""
+        """Apply a function to all samples, batch by batch; concatenate its output on the device."""
         if isinstance(self.rows, Stream):
             return torch.cat([function(self.clean(part)) for part in self.rows.slices()])
         if self.index is None:

@@ -25,9 +25,22 @@ class MomentumCopy(nn.Module):
         The module that is followed. Its frozen weights are never updated.
     decay : float
         tau_0 (BYOL) or m (MoCo), in [0, 1]: weight of the old values in an update.
-    schedule : {"cosine", "constant"}
+    schedule : {"cosine", "constant"}, default="constant"
         "cosine": tau_k = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2 in the update after optimizer
         step k of K, k from 0; the last is tau_{K-1}, below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.base import MomentumCopy
+    >>> online = torch.nn.Linear(2, 1)
+    >>> target = MomentumCopy(online, decay=0.75)
+    >>> with torch.no_grad():
+    ...     _ = online.weight.zero_()
+    >>> before = target.module.weight.clone()
+    >>> target.follow(step=0, n_steps=10)  # in Objective.after_step
+    >>> bool(torch.allclose(target.module.weight, 0.75 * before))
+    True
     """
 
     def __init__(self, module: nn.Module, decay: float, schedule: str = "constant") -> None:

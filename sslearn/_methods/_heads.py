@@ -71,28 +71,44 @@ def make_head(
     out: int | None = None,
     **norms: bool,
 ) -> Features:
-    """Return the caller's head (a copy, or made for `width`), or an :func:`mlp_head` for None.
+    """Return the head that a parameter of an estimator gives, or the default one.
+
+    The default is linear layers with batch norm and ReLU between them.
 
     Parameters
     ----------
     given : nn.Module, callable or None
-        The parameter `name` of the estimator.
+        Value of the parameter. A module is copied; a callable is called with `width` and returns
+        a module. If None, the default head.
     width : int
-        Features that come in.
-    widths, **norms
-        Layers of the default head, see :func:`mlp_head`.
-    out : int or None
+        Number of features that come in.
+    widths : sequence of int
+        Widths of the default head's layers; the last is its output.
+    name : str
+        Name of the parameter, for messages.
+    out : int, default=None
         Required width of the output. If None, any.
+    **norms : bool
+        ``norm_input=True`` and ``norm_output=True`` put a batch norm, without scale and shift,
+        before the first layer of the default head and after its last.
 
     Returns
     -------
-    Features
-        The head; ``.width`` is that of its output.
+    nn.Module
+        The head; ``.width`` is the width of its output.
 
     Raises
     ------
     ValueError
         When the caller's head does not take samples of `width` features, or gives another width.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.base import make_head
+    >>> head = make_head(None, 32, (64, 16), name="projector")
+    >>> head(torch.zeros(5, 32)).shape, head.width
+    (torch.Size([5, 16]), 16)
     """
     if given is None:
         return Features(mlp_head(width, widths, **norms), int(widths[-1]))

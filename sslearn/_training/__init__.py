@@ -1,1 +1,1 @@
-"""The training of an objective: the loop, Lightning around it, and what "auto" stands for."""
+"""The training of an objective: the loop, Lightning around it, and every "auto" rule."""

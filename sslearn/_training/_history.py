@@ -1,4 +1,4 @@
-"""What is recorded of a training, and what ends it before its last epoch."""
+"""Records of a training, early stopping, and errors that end a training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class History:
 
 
 class EpochListener:
-    """Interface to whoever follows the epochs; by default nothing happens."""
+    """Listens to the epochs of a training; by default it does nothing."""
 
     def begin_epoch(self) -> None:
         """Hear that an epoch begins."""

@@ -1,4 +1,4 @@
-"""What a fit says when there is not enough memory for it."""
+"""Errors for too little memory, where possible before training."""
 
 from __future__ import annotations
 

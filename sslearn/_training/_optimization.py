@@ -205,7 +205,7 @@ class LearningRate:
             )
 
     def factor(self, step: int) -> float | None:
-        """Return what multiplies the base rates at a step; None: leave them as they are."""
+        """Return the factor on the base rates at a step. If None, they stay as they are."""
         if callable(self.schedule):
             return self._own_factor(self.schedule, step)
         if step < self.n_warmup:
@@ -242,7 +242,7 @@ class LearningRate:
             self._written[i] = float(rate)
 
     def end_epoch(self, loss: float, step: int) -> None:
-        """Let the plateau schedule see the loss of an epoch that has ended."""
+        """Pass the loss of an epoch to the plateau schedule."""
         if self.plateau is None or step < self.n_warmup:
             return
         own, groups = self._own_groups(), self.optimizer.param_groups

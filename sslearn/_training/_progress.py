@@ -1,4 +1,4 @@
-"""What a fit prints: what "auto" became, and a line per epoch."""
+"""Printed lines: the values chosen by "auto", and the progress of each epoch."""
 
 from __future__ import annotations
 

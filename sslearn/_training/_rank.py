@@ -1,4 +1,4 @@
-"""Watches, while an objective is trained, whether its features still tell rows apart."""
+"""Monitors during training whether the features still distinguish samples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._settings import Settings
 
 __all__ = ["RankMonitor", "collapse_message"]
 
-# The part of the training time that looking may take. Of times as they are estimated from shapes,
-# in operations: what a clock says would make two equal fits differ.
+# Share of the training time that measuring may take. Times are estimated from shapes, in
+# operations: those of a clock would make two equal fits differ.
 _SHARE = 0.01
-# What a step or a look costs beside its products, as so many operations: about a millisecond. And
-# how many times faster a GPU makes products; what is done on the CPU stays.
+# Cost of a step or a measurement in addition to its products, in operations: about a millisecond.
+# And how many times faster a GPU computes products; work on the CPU stays as it is.
 _OVERHEAD, _GPU_SPEED = 25e6, 100
 # A backward pass costs as much as two forward passes.
 _PASSES = 3
@@ -55,19 +55,20 @@ class RankMonitor:
     Parameters
     ----------
     objective : Objective
-        What is trained, on the device of the data.
+        The objective that is trained, on the device of the data.
     data : TrainingData
-        What the sample is taken from.
+        Source of the sample.
     seed : int
-        Of the sample.
+        Seed of the sample.
     n_steps, batch_size : int, float
-        TrainingLoop of an epoch, and samples of a step.
+        Steps in an epoch, and samples in a step.
 
     Attributes
     ----------
     points : list of (int, float, float)
         Epoch (0: before the first), effective rank, and mean over the features of the standard
-        deviation over the rows, after those of each row were normalised to unit length.
+        deviation over the samples, after the features of each sample were normalised to unit
+        length.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class RankMonitor:
         self._every = math.ceil(cost / (_SHARE * n_steps * (_OVERHEAD + passes * forward)))
 
     def end_epoch(self, epoch: int) -> None:
-        """Look, if enough has been trained for a look to cost little."""
+        """Measure, if enough has been trained for it to cost little."""
         if epoch % self._every == 0:
             self.look(epoch)
 

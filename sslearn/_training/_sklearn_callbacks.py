@@ -1,4 +1,4 @@
-"""A fit as scikit-learn's callbacks see it: one task, whose parts are the epochs."""
+"""scikit-learn's callbacks: a fit is one task, and its epochs are subtasks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["SklearnCallbacks"]
 
 
 class SklearnCallbacks(EpochListener):
-    """Tells the callbacks of an estimator where its fit has come to.
+    """Calls the callbacks of an estimator during its fit.
 
     Parameters
     ----------
     estimator : BaseSSL
-        What is fitted.
+        The estimator that is fitted.
     X, y : any
-        As they were given to ``fit``.
+        Arguments of ``fit``.
     n_epochs : int
-        The most that there will be.
+        Largest number of epochs.
     device : torch.device
-        Whose default generator is kept, with the CPU's, while callbacks run.
+        Its default generator and that of the CPU are restored after each call.
     fitted : callable
-        From the history so far to the attributes of a fit that ends here; called only when a
-        callback asks for a fitted estimator.
+        Maps the history so far to the attributes of a fit that ends now; called only if a
+        callback needs a fitted estimator.
     stop : StopOnInterrupt
         The first signal also ends a callback that runs, a long probe for example.
     """
@@ -45,42 +45,42 @@ class SklearnCallbacks(EpochListener):
         stop: StopOnInterrupt,
     ) -> None:
         self.stop = stop
-        self.told = {"estimator": estimator, "X": X, "y": y}
+        self.arguments = {"estimator": estimator, "X": X, "y": y}
         self.fitted = fitted
         self.devices = [] if device.type == "cpu" else [device.index or 0]
         with self._generators_kept():
             self.task = estimator._init_callback_context(max_subtasks=n_epochs)
-            self.task.call_on_fit_task_begin(**self.told)
+            self.task.call_on_fit_task_begin(**self.arguments)
         self.epoch: Any = None
 
     def _generators_kept(self):
-        # What a callback draws must not change what is learned.
+        # Random draws of a callback must not change the training.
         return torch.random.fork_rng(self.devices)
 
     def begin_epoch(self) -> None:
         with self._generators_kept():
             self.epoch = self.task.subcontext(task_name="epoch")
-            self.epoch.call_on_fit_task_begin(**self.told)
+            self.epoch.call_on_fit_task_begin(**self.arguments)
 
     def end_epoch(self, history: History) -> bool:
-        """Tell that an epoch has ended; True when a callback wants it to be the last."""
+        """Call the callbacks after an epoch; True if one of them ends the training."""
         with self._generators_kept(), self.stop.raising(Interrupted):
             return self.epoch.call_on_fit_task_end(
-                **self.told, reconstruction_attributes=lambda: self.fitted(history)
+                **self.arguments, reconstruction_attributes=lambda: self.fitted(history)
             )
 
     def scores(self, epoch: int) -> dict[str, float]:
         """Return the scores of online probes after an epoch: "probe_score", "probe_score_2"."""
-        # Not known by their class, whose module imports this one.
-        callbacks = getattr(self.told["estimator"], "_skl_callbacks", ())
+        # Found by their method, since the module of their class imports this one.
+        callbacks = getattr(self.arguments["estimator"], "_skl_callbacks", ())
         probes = [callback for callback in callbacks if hasattr(callback, "_score_after")]
         found = [probe._score_after(epoch) for probe in probes]
         names = ["probe_score", *(f"probe_score_{i}" for i in range(2, len(probes) + 1))]
         return {name: score for name, score in zip(names, found, strict=False) if score is not None}
 
     def end(self) -> None:
-        """Tell that the fit has ended; its attributes are there."""
-        # The weights are there by now: a signal ends the callback, and what was learned is kept.
+        """Call the callbacks after the fit, whose attributes are set."""
+        # The weights are set already: a signal ends the callback, and the fit is kept.
         ended = contextlib.suppress(Interrupted), self.stop.raising(Interrupted)
         with self._generators_kept(), ended[0], ended[1]:
-            self.task.call_on_fit_task_end(**self.told, reconstruction_attributes={})
+            self.task.call_on_fit_task_end(**self.arguments, reconstruction_attributes={})

@@ -184,13 +184,13 @@ def train(
     batches : Batches
         Makes the batches of the samples trained on.
     held_out : Tensor or None
-        Numbers of rows whose loss is taken after each epoch.
+        Numbers of the samples whose loss is computed after each epoch.
     settings : Settings
-        The parameters all estimators share.
+        Parameters shared by all estimators.
     seeds, listener
         See :class:`TrainingLoop`.
     stop : StopOnInterrupt
-        Of the fit. From here on the first signal ends the training only.
+        Signals of this fit. From now on the first one ends only the training.
 
     Raises
     ------

@@ -34,20 +34,20 @@ def has_checkpoint(callbacks: Iterable[Any]) -> bool:
 class Lent:
     """The caller's callbacks, for the time of a fit.
 
-    Those that keep a state begin each fit anew, also when it is a clone's, since what one counted
-    in a fit must not end the next: a Trainer gets a copy, as it was before its first fit, and the
-    caller's own has its state in the end. The others are the caller's own, who may want to read
-    what they have recorded.
+    Callbacks with a state begin each fit anew, also that of a clone, since counts of one fit must
+    not end the next: a Trainer gets a copy, as it was before its first fit, and its state is copied
+    to the caller's object after the fit. Callbacks without a state are passed as they are, since
+    the caller may read their records.
 
     Parameters
     ----------
     given : list of Callback
-        The caller's.
+        Callbacks of the caller.
 
     Attributes
     ----------
     callbacks : list of Callback
-        What a Trainer gets.
+        Callbacks for the Trainer.
     """
 
     def __init__(self, given: list[Any]) -> None:
@@ -62,7 +62,7 @@ class Lent:
         ]
 
     def give_back(self) -> None:
-        """Let the caller's objects have the states that the fit has left."""
+        """Copy the states after the fit to the caller's objects."""
         for own, used, before in zip(self.given, self.callbacks, self._before, strict=True):
             # Lightning has set these; they lead to the data, which no pickle should carry.
             for name in ("log", "log_dict"):

@@ -11,7 +11,31 @@ __all__ = ["averaged_over_targets", "in_full_precision", "promote"]
 
 
 def in_full_precision(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Compute a loss of two tensors of the same shape (n, d) in float32 at least, autocast off."""
+    """Decorate a loss so that it is computed in float32 at least, with autocast off.
+
+    In half precision a similarity that is divided by a small temperature keeps two digits.
+
+    Parameters
+    ----------
+    loss : callable
+        Function of two tensors of the same shape (n, d), and more arguments.
+
+    Returns
+    -------
+    callable
+        The loss, which also checks the two shapes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.base import in_full_precision
+    >>> @in_full_precision
+    ... def squared_distance(a, b):
+    ...     return (a - b).square().sum(1).mean()
+    >>> a = torch.zeros(4, 3, dtype=torch.bfloat16)
+    >>> squared_distance(a, a).dtype
+    torch.float32
+    """
     return _checked(loss, most_axes=2)
 
 

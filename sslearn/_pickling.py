@@ -1,22 +1,27 @@
-"""Modules by their values, so that equal estimators have equal hashes and are found in caches."""
+"""Pickles of estimators: with versions of the packages, and hashed by the values they hold."""
 
 from __future__ import annotations
 
 import copy
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import InconsistentVersionWarning
 from torch import nn
 
 from ._modules import AnyTensorCopies
 
-__all__ = ["HASH_PROTOCOL", "by_value"]
+__all__ = ["HASH_PROTOCOL", "by_value", "with_versions", "without_versions"]
 
 # Protocol with which joblib.hash pickles. joblib.dump and pickle use newer ones by default, and
 # their files stay as torch writes them.
 HASH_PROTOCOL = 3
+# Key of the versions in the state of an estimator.
+_VERSIONS = "_versions"
 
 
 def by_value(value: Any) -> Any:
@@ -84,3 +89,54 @@ def _filled(module: nn.Module, blanks: list[torch.Tensor], numbers: list[np.ndar
         memo[id(blank)] = tensor
     with AnyTensorCopies():
         return copy.deepcopy(module, memo)
+
+
+class OtherVersionsWarning(InconsistentVersionWarning):
+    """An estimator was pickled with other versions of sslearn or torch.
+
+    Parameters
+    ----------
+    estimator_name : str
+        Class of the estimator.
+    found, expected : dict of str to str
+        Versions in the pickle, and those that are installed.
+    """
+
+    def __init__(self, *, estimator_name: str, found: dict, expected: dict) -> None:
+        self.estimator_name = estimator_name
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        found, expected = (
+            " and ".join(f"{package} {version}" for package, version in versions.items())
+            for versions in (self.found, self.expected)
+        )
+        return (
+            f"{self.estimator_name} was pickled with {found}, and is unpickled with {expected}. "
+            "Its features may differ, or it may not work. Fit it again, or install the versions "
+            "that it was pickled with."
+        )
+
+
+def _versions() -> dict[str, str]:
+    # Looked up, not imported: the package imports this module.
+    own = sys.modules[__name__.partition(".")[0]]
+    return {"sslearn": own.__version__, "torch": str(torch.__version__)}
+
+
+def with_versions(state: dict[str, Any]) -> dict[str, Any]:
+    """Add the versions of sslearn and torch to the state of an estimator."""
+    return {**state, _VERSIONS: _versions()}
+
+
+def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, Any]:
+    """Remove the versions from a state that is unpickled; warn if they are not those installed."""
+    state = dict(state)
+    found, expected = state.pop(_VERSIONS, {"sslearn": "(unknown)"}), _versions()
+    if found != expected:
+        warnings.warn(
+            OtherVersionsWarning(estimator_name=estimator_name, found=found, expected=expected),
+            stacklevel=3,
+        )
+    return state

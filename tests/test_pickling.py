@@ -7,14 +7,17 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from estimators import rows, small
 from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+import sslearn
 from sslearn import LFR, SimCLR
-from sslearn._hashing import HASH_PROTOCOL, by_value
+from sslearn._pickling import HASH_PROTOCOL, by_value
 
 X = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
 
@@ -122,3 +125,36 @@ def test_a_search_behind_a_module_trains_once_a_fold(tmp_path, monkeypatch):
     pipeline = make_pipeline(simclr, LogisticRegression(), memory=str(tmp_path))
     GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1, 10]}, cv=2, refit=False).fit(X, y)
     assert fits == [24, 24]
+
+
+class TestVersions:
+    """A pickle carries the versions that it was made with."""
+
+    @pytest.fixture
+    def fitted(self):
+        return small("SimCLR").fit(rows("table"))
+
+    def test_equal_ones_pass_in_silence(self, fitted):
+        again = pickle.loads(pickle.dumps(fitted))
+        assert vars(again).keys() == vars(fitted).keys()
+        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
+
+    @pytest.mark.parametrize("package", ["sslearn", "torch"])
+    def test_others_are_warned_of(self, fitted, monkeypatch, package):
+        with monkeypatch.context() as patched:
+            patched.setattr({"sslearn": sslearn, "torch": torch}[package], "__version__", "0.0.7")
+            pickled = pickle.dumps(fitted)
+        message = rf"SimCLR was pickled with .*{package} 0\.0\.7.* unpickled with .*{package}"
+        with pytest.warns(InconsistentVersionWarning, match=message):
+            again = pickle.loads(pickled)
+        assert np.array_equal(again.transform(rows("table")), fitted.transform(rows("table")))
+
+    def test_a_pickle_without_any(self, fitted):
+        made, arguments, state = fitted.__reduce_ex__(2)[:3]
+        bare = made(*arguments)
+        with pytest.warns(InconsistentVersionWarning, match=r"pickled with sslearn \(unknown\)"):
+            bare.__setstate__({k: v for k, v in state.items() if k != "_versions"})
+
+    def test_copies_and_clones_are_silent(self, fitted):
+        for same in (copy.copy(fitted), copy.deepcopy(fitted), clone(fitted)):
+            assert "_versions" not in vars(same)
