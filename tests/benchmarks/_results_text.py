@@ -82,6 +82,10 @@ LABELS = {
     "boosting": "gradient boosting",
     "supervised": "supervised encoder",
 }
+EARLIER_PROBE = (
+    "Measured with an earlier linear probe: logistic regression alone, C from 0.001 to 1 (0.1 "
+    "where a class has fewer than three labels), features standardised by all training samples."
+)
 INTRODUCTION = """# Results
 
 How good are the features of each method with its **default parameters**? The kind of input (table,
@@ -90,15 +94,17 @@ series, images) decides what those are; nothing is set for a single data set. Wr
 
 {provenance}
 
-Methods are fitted on all training rows, without labels; features are those of the last epoch,
-frozen and standardised by the training rows. Percent of the test rows that are classified rightly:
+Methods are fitted on all training samples, without labels; features are those of the last epoch,
+frozen. Percent of the test samples that are classified rightly:
 
-- **linear**: logistic regression; its C (0.001 to 1) is chosen on three folds of the training part,
-  by subject or recording where there are any.
-- **kNN**: the 20 training rows most alike by cosine, each with a vote of exp(cosine / 0.07).
+- **linear**: scikit-learn's `StandardScaler` and ridge (penalty 0.01 to 100,000) or logistic
+  regression (C 0.001 to 10), fitted on the labelled samples alone; which of them, three folds of
+  the labelled samples choose, by subject or recording where there are any.
+- **kNN**: the 20 labelled samples most alike by cosine, each with a vote of exp(cosine / 0.07), of
+  features standardised by all training samples.
 - **10%** and **1%**: the same with a stratified random part of the labels, at least one of each
-  class; the mean of {ten} and {one} draws. C is chosen by folds of that part, or is 0.1 where a
-  class has fewer than three labels; neighbours are at most as many as labels.
+  class; the mean of {ten} and {one} draws. Where a class has fewer than three labels, the linear
+  probe is ridge, its penalty chosen by leave-one-out; neighbours are at most as many as labels.
 - **rank**: the effective rank of the features of the test part (RankMe).
 - **seconds**: of `fit`, by the clock.
 - **goal**: of **linear**, where the project has set one for a method, or for the best of all.
@@ -110,8 +116,11 @@ In italics, what to compare with:
 - *random encoder*: the untrained encoder of a method, of which only the batch statistics are set by
   an epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
   tables, the one that reads a table as a series.
-- *raw rows*, *PCA* (128 components, or half of the columns; not whitened) and, for series,
-  *statistics and spectrum* of each channel, all with the same probes.
+- *raw rows*, *PCA* (128 components, or half of the columns; not whitened, and turned at random, so
+  that the probe's scaler leaves them their weights) and, for series, *statistics and spectrum* of
+  each channel, all with the same probes.
+- *MiniRocket*, *MultiRocket-Hydra* and *Catch22*, for series: aeon's, with their defaults and the
+  same probes; the first two are random convolution kernels.
 - *gradient boosting*, for tables: scikit-learn's `HistGradientBoostingClassifier` with its
   defaults, but smaller leaves for few labels. What stands under "linear" is its own accuracy.
 - *supervised encoder*: the default encoder and a linear layer, trained on the labels from scratch
@@ -123,5 +132,5 @@ GLANCE = """## At a glance
 
 The best method is the one with the highest figure on the test part, so a little of its lead is
 luck. Where some methods were run with several seeds, it is the best of those, and one that was
-higher with a single seed is named beside it. *Best of the rest*: of raw rows, PCA, statistics and
-spectrum, gradient boosting."""
+higher with a single seed is named beside it. *Best of the rest*: of all others in italics but the
+untrained and the supervised encoders."""
