@@ -55,7 +55,7 @@ def aeon_features(name, X_train, X_test, seed):
         raise AeonMissing(
             f"The features of {name} need aeon and torch: pip install aeon torch."
         ) from error
-    train, test = (part.astype(np.float32) for part in (X_train, X_test))
+    train, test = (part.astype(np.float64) for part in (X_train, X_test))  # of Catch22
     begun = time.perf_counter()
     for transformer, _ in transformers:
         transformer.fit(train)

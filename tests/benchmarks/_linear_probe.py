@@ -1,20 +1,26 @@
 """The linear probe of every table: StandardScaler and the better of two linear classifiers.
 
 What a careful user fits on labelled samples: a pipeline of scikit-learn's StandardScaler and ridge
-or logistic regression, whichever, with whichever penalty, is right most often on three folds of the
-labelled samples. The scaler too is fitted on nothing but those samples, in each fold anew. Where a
-class has fewer labels than there are folds: ridge, its penalty by leave-one-out.
+or logistic regression, whichever is right more often on three folds of the labelled samples. The
+penalty of each is the one with the least loss on these folds, its own loss: with few labels many
+penalties are right equally often. (Folds of the training parts of 35 sets of the archives, features
+of MiniRocket and Catch22: with five labels a class .6 and .8 points better than the penalty that is right most
+often, with all labels the same but for .3.) The scaler too is fitted on nothing but the labelled
+samples, in each fold anew. Where a class has fewer labels than there are folds: ridge, its penalty
+by leave-one-out.
 
-Both classifiers are scikit-learn's in what they minimise (``RidgeClassifier``,
-``LogisticRegression``), but all penalties share one decomposition of the scaled samples: with n
-samples of more than n columns nothing is larger than n x n after it.
+All penalties share one decomposition of the scaled samples, after which n samples of more columns
+are n x n: ridge has its solution in it, and scikit-learn's logistic regression the same one as
+before, since both penalise nothing but the length of the weights.
 """
+
+import warnings
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.optimize import minimize
 from scipy.special import logsumexp
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -46,43 +52,54 @@ def linear(train, test, y_train, y_test, groups=None):
     if splits is None:
         model = make_pipeline(StandardScaler(), RidgeClassifierCV(ALPHAS)).fit(train, y_train)
         return 100 * model.score(test, y_test), _name("ridge", model[-1].alpha_)
-    right = np.zeros(len(CANDIDATES))
+    right, loss = np.zeros((2, len(CANDIDATES)))
     for rows, held_out in splits:
-        found = predictions(train[rows], y_train[rows], train[held_out])
-        right += [np.sum(labels == y_train[held_out]) for labels in found]
-    best = CANDIDATES[int(np.argmax(right))]
-    (labels,) = predictions(train, y_train, test, [best])
-    return 100 * np.mean(labels == y_test), _name(*best)
+        classes, found = scores(train[rows], y_train[rows], train[held_out])
+        truth = y_train[held_out][:, None] == classes
+        for k, of in enumerate(found):
+            right[k] += np.sum(truth[np.arange(len(of)), np.argmax(of, axis=1)])
+            loss[k] += LOSSES[CANDIDATES[k][0]](of, truth)
+    of_kind = [[k for k, (kind, _) in enumerate(CANDIDATES) if kind == name] for name in LOSSES]
+    best = [min(of, key=lambda k: loss[k]) for of in of_kind]
+    chosen = CANDIDATES[max(best, key=lambda k: right[k])]
+    classes, (of,) = scores(train, y_train, test, [chosen])
+    return 100 * float(np.mean(classes[np.argmax(of, axis=1)] == y_test)), _name(*chosen)
 
 
 def _name(kind, strength):
     return f"{kind} {strength:g}"
 
 
-def predictions(train, y, other, candidates=CANDIDATES):
-    """Labels that each candidate, fitted on one part, gives to another."""
-    classes, y = np.unique(y, return_inverse=True)
-    targets = np.eye(len(classes))[y]
+# What each classifier minimises beside its penalty.
+LOSSES = {
+    "ridge": lambda of, truth: np.sum((of - (2 * truth - 1)) ** 2),
+    "logistic": lambda of, truth: -np.sum((of - logsumexp(of, axis=1, keepdims=True)) * truth),
+}
+
+
+def scores(train, y, other, candidates=CANDIDATES):
+    """Classes, and what each candidate, fitted on one part, gives each sample of another."""
+    classes = np.unique(y)
     scaler = StandardScaler().fit(train)
     coordinates, axes = rotated(scaler.transform(train).astype(np.float64))
     other = scaler.transform(other) @ axes
-    found, start = [], None
+    regression = LogisticRegression(max_iter=1000, warm_start=True)
+    found = []
     for kind, strength in candidates:
         if kind == "ridge":
-            weights, intercept = ridge(coordinates, targets, strength)
+            weights, intercept = ridge(coordinates, y[:, None] == classes, strength)
+            found.append(other @ weights + intercept)
         else:
-            weights, intercept = logistic(coordinates, targets, strength, start)
-            start = weights, intercept
-        found.append(classes[np.argmax(other @ weights + intercept, axis=1)])
-    return found
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                of = regression.set_params(C=strength).fit(coordinates, y).decision_function(other)
+            # Of two classes it gives the second one's, for which the first one's is zero.
+            found.append(np.stack([np.zeros_like(of), of], axis=1) if of.ndim == 1 else of)
+    return classes, found
 
 
 def rotated(X):
-    """Coordinates of samples along their principal axes, and the axes.
-
-    Both classifiers penalise the length of the weights alone, so that they lie in the span of the
-    samples, and a rotation changes nothing. The samples must have a mean of zero.
-    """
+    """Coordinates of samples, of a mean of zero, along their principal axes; and the axes."""
     n, width = X.shape
     gram = X @ X.T if n <= width else X.T @ X
     values, vectors = eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
@@ -99,35 +116,3 @@ def ridge(coordinates, targets, alpha):
     variances = np.einsum("ij,ij->j", coordinates, coordinates)
     weights = coordinates.T @ (targets - mean) / (variances + alpha)[:, None]
     return 2 * weights, 2 * mean - 1
-
-
-def logistic(coordinates, targets, c, start=None):
-    """Weights and intercept of a logistic regression, as ``LogisticRegression`` with this C.
-
-    L-BFGS on weights in units of what bounds the curvature along each axis, which needs a tenth of
-    the steps that plain weights do.
-    """
-    n, n_axes = coordinates.shape
-    n_classes = targets.shape[1]
-    # Of two classes scikit-learn has one column of weights, w: here they are w / 2 and -w / 2,
-    # whose squares are half as long.
-    penalty = (2 if n_classes == 2 else 1) / c
-    unit = 1 / np.sqrt(np.einsum("ij,ij->j", coordinates, coordinates) / 4 + penalty)[:, None]
-    inputs = coordinates * unit.T
-    shrinkage = penalty * unit**2
-
-    def loss(flat):
-        scaled, intercept = flat[:-n_classes].reshape(n_axes, n_classes), flat[-n_classes:]
-        scores = inputs @ scaled + intercept
-        log_p = scores - logsumexp(scores, axis=1, keepdims=True)
-        residuals = np.exp(log_p) - targets
-        value = -np.sum(log_p * targets) + 0.5 * np.sum(shrinkage * scaled**2)
-        gradient = inputs.T @ residuals + shrinkage * scaled
-        return value / n, np.concatenate([gradient.ravel(), residuals.sum(0)]) / n
-
-    begin = np.zeros((n_axes + 1) * n_classes)
-    if start is not None:
-        begin = np.concatenate([(start[0] / unit).ravel(), start[1]])
-    options = {"maxiter": 1000, "gtol": 1e-5, "ftol": 1e-12}
-    flat = minimize(loss, begin, jac=True, method="L-BFGS-B", options=options).x
-    return flat[:-n_classes].reshape(n_axes, n_classes) * unit, flat[-n_classes:]
