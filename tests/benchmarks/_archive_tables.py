@@ -22,7 +22,9 @@ def _middle(row):
     return 60 <= int(row["series"]) <= 1800 and int(row["steps"]) <= 700
 
 
+EVERYTHING = "All sets"
 GROUPS = {
+    EVERYTHING: lambda row: True,
     "UCR, one length, no gaps": lambda row: _equal(row, "ucr"),
     "UCR, of these with 60 to 1,800 training series and at most 700 steps": lambda row: (
         _equal(row, "ucr") and _middle(row)
@@ -71,54 +73,68 @@ def common(found):
 
 def gain(ours, theirs):
     """Mean difference over the sets that both have, and its standard error."""
-    names = sorted(set(ours) & set(theirs))
-    difference = np.array([ours[name] - theirs[name] for name in names])
-    error = np.std(difference, ddof=1) / np.sqrt(len(names)) if len(names) > 1 else np.nan
-    return f"{np.mean(difference):+.2f} ± {error:.2f}" if names else ""
+    difference = np.array([ours[name] - theirs[name] for name in ours if name in theirs])
+    if len(difference) < 2:
+        return "".join(f"{value:+.2f}" for value in difference)
+    error = np.std(difference, ddof=1) / np.sqrt(len(difference))
+    return f"{np.mean(difference):+.2f} ± {error:.2f}"
 
 
 def overview(rows):
     """All groups of sets: means, and what is gained over the untrained and over MiniRocket."""
-    blocks = []
+    blocks, seen = [], []
     for title, belongs in GROUPS.items():
-        group = [row for row in rows if belongs(row)] if rows else []
+        group = [row for row in rows if belongs(row)]
         found = {column: accuracies(group, column) for column in ("all", "few")}
-        if not found["all"]:
-            continue
-        names, _ = common(found["all"])
-        head = ["features", "sets", "all", "5 a class"]
-        for reference in ("untrained", BASELINE):
-            head += [f"all, over {reference}", f"5 a class, over {reference}"]
-        lines = [f"### {title}", "", f"Means over the {len(names)} sets that all have.", ""]
-        lines += [table_row(head), table_row(["---"] * len(head))]
-        for method in sorted(found["all"], key=lambda m: -_mean(found["few"][m], names)):
-            cells = [method, str(len(found["all"][method]))]
-            cells += [f"{_mean(of[method], names):.2f}" for of in found.values()]
-            for reference in (_untrained(method), BASELINE):
-                for of in found.values():
-                    known = reference in of and reference != method
-                    cells.append(gain(of[method], of[reference]) if known else "")
-            lines.append(table_row(cells))
-        blocks.append("\n".join(lines))
+        if found["all"] and group not in seen:
+            seen.append(group)
+            blocks.append("\n".join([f"### {title}", "", *_means(found)]))
     failed = [f"{label(row)} on {row['data']}" for row in rows if row["status"] != "ok"]
     if failed:
         blocks.append(f"Failed: {', '.join(failed)}.")
     return "\n\n".join(blocks)
 
 
+def _means(found):
+    """Lines of the table of one group."""
+    names, _ = common(found["all"])
+    references = {
+        "untrained": lambda method: _untrained(method, found["all"]),
+        BASELINE: lambda method: BASELINE,
+    }
+    pairs = [
+        (f"{told}, over {name}", column, of)
+        for name, of in references.items()
+        for column, told in (("all", "all"), ("few", "5 a class"))
+    ]
+    head = ["features", "sets", "all", "5 a class", *(told for told, *_ in pairs)]
+    lines = [f"Means over the {len(names)} sets that all have.", ""]
+    lines += [table_row(head), table_row(["---"] * len(head))]
+    for method in sorted(found["all"], key=lambda m: -_mean(found["few"][m], names)):
+        cells = [method, str(len(found["all"][method]))]
+        cells += [f"{_mean(of[method], names):.2f}" for of in found.values()]
+        for _, column, of in pairs:
+            known = of(method) in found[column] and of(method) != method
+            cells.append(gain(found[column][method], found[column][of(method)]) if known else "")
+        lines.append(table_row(cells))
+    return lines
+
+
 def _mean(by_data, names):
     return np.mean([by_data[name] for name in names]) if names else np.nan
 
 
-def _untrained(method):
-    name, _, settings = method.partition(" ")
-    return f"{name}{UNTRAINED} {settings}".strip()
+def _untrained(method, known):
+    """Name of the untrained encoder of a method: with the same settings, else with none."""
+    name, _, settings = method.removesuffix(UNTRAINED).partition(" ")
+    same = f"{name}{UNTRAINED} {settings}".strip()
+    return same if same in known else name + UNTRAINED
 
 
 def ranked(found, reference):
-    """Mean accuracy, mean rank and wins over methods, on the sets that the reference has.
+    """Lines of a table of mean accuracies, mean ranks and wins; its methods, their ranks and p.
 
-    A method that lacks one of them is left out. Return the lines, the names, ranks and p.
+    On the sets that the reference has; a method that lacks one of them is left out.
     """
     sets = set(found[reference])
     whole = {method: by_data for method, by_data in found.items() if sets <= set(by_data)}

@@ -111,7 +111,9 @@ def jobs(arguments, settings, names):
     rows = read_rows(arguments.out, COLUMNS, KEY)
     for name in names:
         for method in arguments.methods:
-            own = settings.get(method.removesuffix(UNTRAINED), {})
+            own = dict(settings.get(method.removesuffix(UNTRAINED), {}))
+            if method.endswith(UNTRAINED):
+                own.pop("max_epochs", None)
             told = " ".join(f"{k}={v!r}" for k, v in sorted(own.items()))
             for seed in range(1 if method in WITHOUT_SEED else arguments.seeds):
                 for part in parts(arguments.test, arguments.folds):

@@ -12,7 +12,16 @@ import argparse
 from pathlib import Path
 
 from _archive_plots import ranks_picture, scatter_picture
-from _archive_tables import BASELINE, GROUPS, accuracies, overview, published, ranked
+from _archive_tables import (
+    BASELINE,
+    EVERYTHING,
+    GROUPS,
+    accuracies,
+    label,
+    overview,
+    published,
+    ranked,
+)
 from _results_csv import read_rows
 from archive import COLUMNS, KEY
 
@@ -70,7 +79,7 @@ def main():
     blocks, made = [overview(rows)], []
     for title, belongs in GROUPS.items():
         group = [row for row in rows if belongs(row)]
-        if not any(row["method"] == reference for row in group):
+        if title == EVERYTHING or not any(label(row) == reference for row in group):
             continue
         found, name, ours = beside_published(group, arguments.published, reference)
         lines, *ranks = ranked(found, name)
