@@ -20,6 +20,7 @@ is noted there (``--retry`` takes it up). ``archive_page.py`` makes tables and p
 import argparse
 import datetime
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,10 +35,12 @@ from _probes import draws_per_class
 from _results_csv import append_row, one_line, read_rows
 from _side_by_side import header, machine
 from quality import METHODS, WITHOUT_SEED, parsed_settings
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 import sslearn
 
+USUAL = ["VICReg", f"VICReg{UNTRAINED}"]
 KEY = ("data", "part", "method", "seed", "settings")
 # `few` is the mean of ten draws of five labels a class and `few_sd` their deviation, `chosen` the
 # classifier with all labels; `transform_ms` is of one sample.
@@ -91,7 +94,8 @@ def run_job(folder, key, settings):
     torch.set_num_threads(1)
     row = dict(zip(KEY, key, strict=True)) | {"status": "ok"}
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
             found = measure(folder, key, settings)
     except AeonMissing:
         raise  # no fault of the method: another environment has what is missing
@@ -99,6 +103,8 @@ def run_job(folder, key, settings):
         row |= {"status": "failed", "message": one_line(f"{type(error).__name__}: {error}")}
     else:
         row |= {k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in found.items()}
+        told = [w.message for w in caught if issubclass(w.category, ConvergenceWarning)]
+        row["message"] = one_line(told[0]) if told else ""
     return row | {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
@@ -145,7 +151,7 @@ def arguments_of_the_command_line():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [*AEON, *(name for method in METHODS for name in (method, method + UNTRAINED))]
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--methods", nargs="+", choices=known, default=["VICReg"], metavar="M")
+    parser.add_argument("--methods", nargs="+", choices=known, default=USUAL, metavar="M")
     parser.add_argument("--sets", nargs="+", default=None, metavar="ucr/NAME")
     parser.add_argument("--quick", action="store_true", help="a dozen of small sets")
     parser.add_argument("--test", action="store_true", help="read the test parts")
