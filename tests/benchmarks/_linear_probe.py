@@ -98,7 +98,8 @@ def scores(train, y, other, candidates=CANDIDATES):
     coordinates, axes = rotated(scaler.transform(train).astype(np.float64))
     other = scaler.transform(other) @ axes
     del axes  # as large as the samples
-    regression = LogisticRegression(max_iter=1000, warm_start=True)
+    # Under a strong penalty on many columns L-BFGS takes hundreds of steps.
+    regression = LogisticRegression(solver="newton-cg", max_iter=1000, warm_start=True)
     for kind, strength in candidates:
         if kind == "ridge":
             weights, intercept = ridge(coordinates, y[:, None] == classes, strength)
