@@ -19,6 +19,7 @@ LINES = {
     "raw": ("#888888", ":", "raw rows"),
     "random encoder": ("#d1730f", "--", "random encoder"),
     "hand-made": ("#2a8f5b", "-.", "statistics and spectrum"),
+    "MiniRocket": ("#7b3fa0", "-", "MiniRocket"),
     "boosting": ("#2a8f5b", "-", "gradient boosting"),
     "supervised": ("#b3243b", "-", "supervised encoder"),
 }
@@ -71,7 +72,7 @@ def accuracy_picture(found, titles, path):
     figure.supxlabel("accuracy of the linear probe on the test part, %", fontsize=9)
     figure.legend(handles=handles, loc="upper center", ncols=min(5, 2 * columns), frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.45 / figure.get_figheight()))
-    return _saved(figure, path), "Linear accuracy of each method by data set, baselines as lines"
+    return saved(figure, path), "Linear accuracy of each method by data set, baselines as lines"
 
 
 def labels_picture(found, titles, path):
@@ -114,10 +115,10 @@ def labels_picture(found, titles, path):
     )
     room = 0.2 * -(-len(handles) // columns) + 0.1
     figure.tight_layout(rect=(0, room / figure.get_figheight(), 1, 1))
-    return _saved(figure, path), "Accuracy against the part of the labels"
+    return saved(figure, path), "Accuracy against the part of the labels"
 
 
-def _saved(figure, path):
+def saved(figure, path):
     figure.savefig(path, dpi=110)
     plt.close(figure)
     # A palette makes the file, which the repository keeps, a third of the size.

@@ -82,6 +82,10 @@ LABELS = {
     "boosting": "gradient boosting",
     "supervised": "supervised encoder",
 }
+EARLIER_PROBE = (
+    "Measured with an earlier linear probe: logistic regression alone, C from 0.001 to 1 (0.1 "
+    "where a class has fewer than three labels), features standardised by all training samples."
+)
 INTRODUCTION = """# Results
 
 How good are the features of each method with its **default parameters**? The kind of input (table,
@@ -91,15 +95,16 @@ series, images) decides these; nothing is set for a single data set. Written by
 {provenance}
 
 Methods are fitted on all training samples, without labels; features are those of the last epoch,
-frozen and standardised by the training samples. Percent of the test samples that are correctly
-classified:
+frozen. Percent of the test samples that are correctly classified:
 
-- **linear**: logistic regression; its C (0.001 to 1) is chosen on three folds of the training part,
-  by subject or recording where there are any.
-- **kNN**: the 20 training samples most similar by cosine, each with a vote of exp(cosine / 0.07).
+- **linear**: scikit-learn's `StandardScaler` and ridge (penalty 0.01 to 100,000) or logistic
+  regression (C 0.001 to 10), fitted on the labelled samples alone; three folds of the labelled
+  samples, by subject or recording where there are any, choose between them.
+- **kNN**: the 20 labelled samples most similar by cosine, each with a vote of exp(cosine / 0.07);
+  features are standardised by all training samples.
 - **10%** and **1%**: the same with a stratified random part of the labels, at least one of each
-  class; the mean of {ten} and {one} draws. C is chosen by folds of that part, or is 0.1 where a
-  class has fewer than three labels; neighbours are at most as many as labels.
+  class; the mean of {ten} and {one} draws. Where a class has fewer than three labels, the linear
+  probe is ridge, its penalty chosen by leave-one-out; neighbours are at most as many as labels.
 - **rank**: the effective rank of the features of the test part (RankMe).
 - **seconds**: of `fit`, by the clock.
 - **goal**: of **linear**, where the project has set one for a method, or for the best of all.
@@ -111,8 +116,11 @@ In italics, baselines:
 - *random encoder*: the untrained encoder of a method, whose batch statistics alone are set by an
   epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
   tables, the one that reads a table as a series.
-- *raw rows*, *PCA* (128 components, or half of the columns; not whitened) and, for series,
-  *statistics and spectrum* of each channel, all with the same probes.
+- *raw rows*, *PCA* (128 components, or half of the columns; not whitened, and turned at random, so
+  that the probe's scaler leaves them their weights) and, for series, *statistics and spectrum* of
+  each channel, all with the same probes.
+- *MiniRocket*, *MultiRocket-Hydra* and *Catch22*, for series: aeon's, with their defaults and the
+  same probes; the first two are random convolution kernels.
 - *gradient boosting*, for tables: scikit-learn's `HistGradientBoostingClassifier` with its
   defaults, but smaller leaves for few labels. The figure under "linear" is its own accuracy.
 - *supervised encoder*: the default encoder and a linear layer, trained on the labels from scratch
@@ -124,5 +132,5 @@ GLANCE = """## At a glance
 
 The best method is the one with the highest figure on the test part, so a part of its lead is
 chance. Where some methods were run with several seeds, it is the best of those, and one that was
-higher with a single seed is named after it. *Best baseline*: the best of raw rows, PCA, statistics
-and spectrum, gradient boosting."""
+higher with a single seed is named after it. *Best baseline*: the best of all others in italics but
+the untrained and the supervised encoders."""

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from _linear_probe import linear
 from _side_by_side import header
-from quality import DATA, linear_probe, measure
+from quality import DATA, measure
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
@@ -39,7 +40,7 @@ def main():
         data = DATA[name](arguments.folder)
         X_train, X_test, y_train, y_test, groups = data
         flat = (part.reshape(len(part), -1) for part in (X_train, X_test))
-        print(f"{name}: raw {linear_probe(*flat, y_train, y_test, groups)[0]:.2f}", flush=True)
+        print(f"{name}: raw {linear(*flat, y_train, y_test, groups)[0]:.2f}", flush=True)
         for method in ("LFR (untrained)", "LFR"):
             found = [measure(data, method, SETTINGS[name], s) for s in range(arguments.seeds)]
             accuracies = [row[0] for row in found]

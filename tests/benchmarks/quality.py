@@ -4,20 +4,21 @@
         [--seeds 1] [--best 2] [--out quality.csv] [--retry] [--validate] [--threads 2]
         [--set CPC.max_epochs=5] [--list]
 
-FOLDER holds the data sets as ``.npz`` files. Logistic regression and neighbours on frozen features
-of the last epoch, with all labels, a tenth and a hundredth of them (``_probes.py``); methods always
+FOLDER holds the data sets as ``.npz`` files. A linear probe and neighbours on frozen features of
+the last epoch, with all labels, a tenth and a hundredth of them (``_probes.py``); methods always
 train on all rows. Beside them stand the untrained encoders, whose only training is an epoch for
-their batch statistics, and what a user would pick instead (``_baselines.py``). ``--best 2 --seeds
-3`` adds seeds for the two methods of each data set that are best in the CSV with seed 0.
+their batch statistics, and what a user would pick instead (``_baselines.py``; the features of aeon
+in an environment that has it, the others in any). ``--best 2 --seeds 3`` adds seeds for the two
+methods of each data set that are best in the CSV with seed 0.
 
 The whole takes hours and is run in parts: what ``--out`` holds is not run again, and a cell that
-fails is noted there and left behind (``--retry`` takes it up). Settings are chosen with
-``--validate``, which takes a part of the training part for the test.
+fails is noted there and left behind (``--retry`` takes it up). What was measured with the linear
+probe before this one counts as not run. Settings are chosen with ``--validate``, which takes a part
+of the training part for the test.
 """
 
 import argparse
 import ast
-import csv
 import datetime
 import time
 import warnings
@@ -25,9 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from _baselines import BASELINES
+from _aeon_features import AeonMissing
+from _baselines import BASELINES, WITHOUT_PROBE
 from _data_sets import DATA, validation
-from _probes import linear_probe, probes
+from _probes import probes
+from _results_csv import append_row, one_line, read_rows
 from _side_by_side import header, machine
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -35,7 +38,7 @@ from threadpoolctl import threadpool_limits
 import sslearn
 from sslearn.base import BaseSSL
 
-__all__ = ["DATA", "linear_probe", "measure"]
+__all__ = ["DATA", "measure"]
 
 METHODS = [
     name
@@ -50,6 +53,7 @@ UNTRAINED = {
     "random encoder (AMDIM)": "AMDIM",
 }
 UNTRAINED_SETTINGS = {"max_epochs": 1, "learning_rate": 1e-12}
+WITHOUT_SEED = ("raw", "pca", "hand-made", "Catch22")
 KEY = ("data", "part", "method", "seed", "settings")
 FIGURES = (
     *("linear", "C", "knn", "linear_10", "linear_10_sd", "knn_10", "linear_1", "linear_1_sd"),
@@ -90,10 +94,6 @@ def measure(data, method, settings, seed):
     return Measured(found["linear"], found, seconds)
 
 
-def one_line(message):
-    return " ".join(str(message).split())[:300]
-
-
 def has_cell(method, n_axes):
     """Tell whether a method makes sense on arrays of so many axes."""
     if method in BASELINES:
@@ -103,25 +103,16 @@ def has_cell(method, n_axes):
 
 def read(path):
     """Rows of a CSV by their key; of two the later one."""
-    if path is None or not path.exists() or not path.stat().st_size:
-        return {}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise SystemExit(
-                f"{path} has other columns than this script writes, so it is of another version: "
-                f"move it away or name another file. Got {reader.fieldnames}."
-            )
-        return {tuple(row[name] for name in KEY): row for row in reader}
+    return read_rows(path, COLUMNS, KEY)
+
+
+def of_this_probe(row):
+    """Tell whether a row is of today's linear probe; ``C`` of the one before is a bare number."""
+    return row["method"] in WITHOUT_PROBE or row["status"] != "ok" or " " in row["C"]
 
 
 def append(path, row):
-    new = not path.exists() or not path.stat().st_size
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append_row(path, row, COLUMNS)
 
 
 def best_methods(rows, data, part, n):
@@ -131,6 +122,7 @@ def best_methods(rows, data, part, n):
         for (name, of, method, seed, settings), row in rows.items()
         if (name, of, seed, settings, row["status"]) == (data, part, "0", "", "ok")
         and method in METHODS
+        and of_this_probe(row)
     }
     return sorted(found, key=found.get, reverse=True)[:n]
 
@@ -140,6 +132,8 @@ def run_cell(data, key, settings, threads):
     row = dict(zip(KEY, key, strict=True)) | {"status": "ok"}
     try:
         found = measure(data, key[2], settings, int(key[3])).all
+    except AeonMissing:
+        raise  # no fault of the method: another environment has what is missing
     except Exception as error:
         message = one_line(f"{type(error).__name__}: {error}")
         row |= {"status": "failed", "message": message}
@@ -151,6 +145,23 @@ def run_cell(data, key, settings, threads):
         "threads": threads,
         "torch": torch.__version__,
     }
+
+
+def parsed_settings(items, methods):
+    """Parameters by method, from items as 'CPC.max_epochs=5'."""
+    settings = {}
+    for item in items:
+        key, value = item.split("=", 1)
+        method, _, name = key.partition(".")
+        if method not in methods or not name:
+            raise ValueError(
+                f"--set takes METHOD.name=value, METHOD one of {methods}. Got {item!r}."
+            )
+        try:
+            settings.setdefault(method, {})[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            settings.setdefault(method, {})[name] = value
+    return settings
 
 
 def arguments_of_the_command_line():
@@ -170,16 +181,10 @@ def arguments_of_the_command_line():
     arguments = parser.parse_args()
     if arguments.best is not None and arguments.out is None:
         parser.error("--best needs --out, the CSV in which the best are looked up.")
-    settings = {}
-    for item in arguments.set:
-        key, value = item.split("=", 1)
-        method, _, name = key.partition(".")
-        if method not in METHODS or not name:
-            parser.error(f"--set takes METHOD.name=value, METHOD one of {METHODS}. Got {item!r}.")
-        try:
-            settings.setdefault(method, {})[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            settings.setdefault(method, {})[name] = value
+    try:
+        settings = parsed_settings(arguments.set, METHODS)
+    except ValueError as error:
+        parser.error(str(error))
     return arguments, settings
 
 
@@ -197,10 +202,11 @@ def cells(arguments, settings, name, n_axes):
         if method in UNTRAINED:
             own = {k: v for k, v in own.items() if k not in UNTRAINED_SETTINGS}
         told = " ".join(f"{k}={v!r}" for k, v in sorted(own.items()))
-        for seed in range(1 if method in ("raw", "pca", "hand-made") else arguments.seeds):
+        for seed in range(1 if method in WITHOUT_SEED else arguments.seeds):
             key = (name, part, method, str(seed), told)
             row = rows.get(key)
-            if row is None or (arguments.retry and row["status"] == "failed"):
+            failed = row is not None and row["status"] == "failed"
+            if row is None or not of_this_probe(row) or (arguments.retry and failed):
                 yield key, own
 
 
@@ -226,9 +232,14 @@ def main():
             if arguments.list:
                 print(*key)
                 continue
-            if arguments.out and key in read(arguments.out) and not arguments.retry:
+            done = read(arguments.out).get(key)
+            if done is not None and of_this_probe(done) and not arguments.retry:
                 continue  # another process was here meanwhile
-            row = run_cell(data, key, own, threads)
+            try:
+                row = run_cell(data, key, own, threads)
+            except AeonMissing as error:
+                print(f"{key[2]} is left out: {error}", flush=True)
+                continue
             print(" ".join(f"{row.get(column, '')!s:>10}" for column in shown), flush=True)
             if arguments.out:
                 append(arguments.out, row)

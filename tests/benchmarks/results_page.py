@@ -3,7 +3,8 @@
     python tests/benchmarks/results_page.py quality.csv [more.csv] [--out docs/results.md]
 
 Only rows on the test part with default parameters are taken; of two rows of one cell the later one,
-in the order of the files. Pictures are written beside the page. The text between its two
+in the order of the files. Rows of the earlier linear probe are taken only where a data set has no
+others, and the page says so. Pictures are written beside the page. The text between its two
 comments, on how defaults were chosen, is written by hand and kept.
 """
 
@@ -14,8 +15,16 @@ import numpy as np
 from _baselines import BASELINES
 from _probes import FEW
 from _results_plots import accuracy_picture, labels_picture
-from _results_text import BEST_GOALS, DATA_SETS, GLANCE, GOALS, INTRODUCTION, LABELS
-from quality import METHODS, UNTRAINED, has_cell, read
+from _results_text import (
+    BEST_GOALS,
+    DATA_SETS,
+    EARLIER_PROBE,
+    GLANCE,
+    GOALS,
+    INTRODUCTION,
+    LABELS,
+)
+from quality import METHODS, UNTRAINED, has_cell, of_this_probe, read
 
 BEGIN, END = "<!-- by hand: begin -->", "<!-- by hand: end -->"
 BY_HAND = f"## How the defaults were chosen\n\n{BEGIN}\n\n{END}"
@@ -37,10 +46,14 @@ def collect(paths):
     merged = {}
     for path in paths:
         merged |= read(path)
+    asked = [row for _, row in sorted(merged.items()) if row["part"] == "test"]
+    asked = [row for row in asked if not row["settings"]]
+    # One probe for all rows of a table.
+    probed = {row["data"] for row in asked if row["C"] and of_this_probe(row)}
     found = {}
-    for (data, part, method, _, settings), row in sorted(merged.items()):
-        if part == "test" and not settings:
-            found.setdefault(data, {}).setdefault(method, []).append(row)
+    for row in asked:
+        if of_this_probe(row) or row["data"] not in probed:
+            found.setdefault(row["data"], {}).setdefault(row["method"], []).append(row)
     return found
 
 
@@ -110,6 +123,8 @@ def section(data, methods):
         lines += ["", f"Not recorded: the seconds of {', '.join(map(name, unknown))}."]
     if failures:
         lines += ["", "Failed: " + "; ".join(failures) + "."]
+    if not all(of_this_probe(row) for rows in methods.values() for row in rows):
+        lines += ["", EARLIER_PROBE]
     return "\n".join(lines)
 
 

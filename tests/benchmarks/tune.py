@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from _data_sets import DATA, N_SPLITS, validation
 from _side_by_side import header
-from quality import KEY, METHODS, append, read, run_cell
+from quality import KEY, METHODS, append, of_this_probe, read, run_cell
 from threadpoolctl import threadpool_limits
 
 import sslearn
@@ -165,7 +165,10 @@ def differences(rows, data, methods, labels):
     scores = {
         tuple(row[name] for name in ("data", "method", "part", "settings")): float(row["linear"])
         for row in rows.values()
-        if row["status"] == "ok" and row["data"] in data and row["method"] in methods
+        if row["status"] == "ok"
+        and row["data"] in data
+        and row["method"] in methods
+        and of_this_probe(row)
     }
     found = {}
     for (name, method, part, label), score in scores.items():
@@ -229,7 +232,8 @@ def main():
                     part = f"split {split} of {N_SPLITS}, {len(parts[0])} rows"
                     key = (name, part, method, "0", label)
                     settings = settings_of(candidate, method, parts[0])
-                    if settings is None or key in read(arguments.out):
+                    done = read(arguments.out).get(key)
+                    if settings is None or (done is not None and of_this_probe(done)):
                         continue
                     row = run_cell(parts, key, settings, torch.get_num_threads())
                     shown = (row.get(column, "") for column in (*KEY, "linear", "seconds"))

@@ -1,0 +1,97 @@
+"""Tables and pictures from the CSV of ``archive.py``, beside published accuracies.
+
+    python tests/benchmarks/archive_page.py archive.csv [more.csv] --published published.csv
+        [--reference VICReg] [--out archive.md]
+
+Rows on the test parts with default parameters. ``--published`` is a CSV with the columns archive,
+data set, method, accuracy. Pictures are written beside the page; without ``--out`` only the tables
+are printed.
+"""
+
+import argparse
+from pathlib import Path
+
+from _archive_plots import ranks_picture, scatter_picture
+from _archive_tables import (
+    BASELINE,
+    EVERYTHING,
+    GROUPS,
+    accuracies,
+    label,
+    overview,
+    published,
+    ranked,
+)
+from _results_csv import read_rows
+from archive import COLUMNS, KEY
+
+
+def test_rows(paths):
+    """Rows on the test parts with default parameters."""
+    merged = {}
+    for path in paths:
+        merged |= read_rows(path, COLUMNS, KEY)
+    return [row for row in merged.values() if row["part"] == "test" and not row["settings"]]
+
+
+def beside_published(rows, path, reference):
+    """Measured and published accuracies with all labels, those of aeon under our probe marked."""
+    theirs = published(path)
+    ours = accuracies(rows, "all")
+    names = {m: f"{m}, this probe" if m in theirs else m for m in ours}
+    data = {row["data"] for row in rows}
+    theirs = {
+        m: {name: value for name, value in by_data.items() if name in data}
+        for m, by_data in theirs.items()
+    }
+    found = {names[m]: by_data for m, by_data in ours.items()}
+    return found | {m: of for m, of in theirs.items() if of}, names[reference], set(names.values())
+
+
+def pictures(rows, found, reference, ours, ranks, out):
+    """Mean ranks, and the reference against MiniRocket, published and with few labels."""
+    made = [ranks_picture(*ranks, ours, out.with_name("archive_ranks.png"))]
+    few = accuracies(rows, "few")
+    panels = []
+    if BASELINE in found and reference != BASELINE:
+        one = (f"{BASELINE}, published", found[BASELINE])
+        panels.append(("all labels", one, (reference, found[reference])))
+    if BASELINE in few and reference in few and reference != BASELINE:
+        one = (f"{BASELINE}, same probe", few[BASELINE])
+        panels.append(("5 labels a class", one, (reference, few[reference])))
+    if panels:
+        made.append(scatter_picture(panels, out.with_name("archive_scatter.png")))
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", nargs="+", type=Path)
+    parser.add_argument("--published", type=Path, required=True)
+    parser.add_argument("--reference", default=None, help="whose wins are counted")
+    parser.add_argument("--out", type=Path, default=None, help="page to be written")
+    arguments = parser.parse_args()
+    rows = test_rows(arguments.csv)
+    measured = list(accuracies(rows, "all"))
+    reference = arguments.reference or (measured[0] if measured else None)
+    if reference not in measured:
+        raise SystemExit(f"No row on a test part of {reference}. Got {measured}.")
+    blocks, made = [overview(rows)], []
+    for title, belongs in GROUPS.items():
+        group = [row for row in rows if belongs(row)]
+        if title == EVERYTHING or not any(label(row) == reference for row in group):
+            continue
+        found, name, ours = beside_published(group, arguments.published, reference)
+        lines, *ranks = ranked(found, name)
+        blocks.append("\n".join([f"### {title}, beside published accuracies", "", *lines]))
+        if arguments.out and not made:
+            made = pictures(group, found, name, ours, ranks, arguments.out)
+    text = "\n\n".join([*blocks, *(f"![{told}]({path.name})" for path, told in made)])
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
