@@ -99,6 +99,6 @@ def warn_of_other_axes(shape: tuple[int, ...], dtype: str, *, method: str, items
         read = _READ[len(shape)].format(*shape)
         warnings.warn(
             f"X has samples of shape {shape}, read as {read}. If {rule.suspicion}, {remedy}.",
-            stacklevel=6,  # the caller of fit
+            stacklevel=8,  # the caller of fit
         )
         return

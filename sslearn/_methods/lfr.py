@@ -25,7 +25,7 @@ from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 __all__ = ["LFR"]
 
 # Calls between `fit` and `prepare`, for a warning in the name of whoever called `fit`.
-_TO_THE_CALLER = 6
+_TO_THE_CALLER = 8
 
 
 class _LFRObjective(Objective):

@@ -7,11 +7,13 @@ and volumes. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder
+from ._kernels import KernelBank
 from ._mlp import MLP
 from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
+from ._rotation import HadamardRotation
 
-__all__ = ["MLP", "PiecewiseLinear", "ResNet", "default_encoder"]
+__all__ = ["MLP", "HadamardRotation", "KernelBank", "PiecewiseLinear", "ResNet", "default_encoder"]
 
 # What is stored names the module of a class: that of the public name, which does not change.
 for _name in __all__:

@@ -439,7 +439,7 @@ def test_counting_that_does_not_end_is_told_once(monkeypatch, limit):
 
 def test_what_streams_cannot_do():
     X = rows("table", n=50)
-    with pytest.raises(ValueError, match="validation_fraction.*by number"):
+    with pytest.raises(ValueError, match="validation_fraction.*samples with numbers"):
         small("SimCLR", validation_fraction=0.2).fit(Streamed(X))
     search = GridSearchCV(
         small("SimCLR"), {"max_epochs": [1]}, cv=2, error_score="raise", refit=False

@@ -666,7 +666,7 @@ def test_ctrl_c_reaches_the_workers_of_a_loader_too(persistent, trainer_params):
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_signals_at_random_moments():
     """Twenty of those that tests/benchmarks/signals.py can send."""
-    path = pathlib.Path(__file__).parent / "benchmarks" / "signals.py"
+    path = pathlib.Path(__file__).parents[1] / "benchmarks" / "signals.py"
     spec = importlib.util.spec_from_file_location("signals", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

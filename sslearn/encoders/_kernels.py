@@ -1,0 +1,303 @@
+"""A bank of fixed kernels: the features of a series before anything is learned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._checks import check_int
+
+__all__ = ["KernelBank"]
+
+# Every kernel has nine weights, of which three are 2 and the others -1: 84 in all, sums of zero.
+_LENGTH, _N_LARGE = 9, 3
+_N_KERNELS = math.comb(_LENGTH, _N_LARGE)
+# Channels that a kernel sees, at most.
+_MAX_CHANNELS = 9
+# Positions at which responses are counted, at most; a longer series is counted at a stride.
+_MAX_POSITIONS = 512
+# Width of the ramp of a soft count, in deviations of the responses. A step at the threshold would
+# let rounding decide: flat stretches respond with exactly the same number again and again.
+_RAMP = 0.1
+# Least width of the ramp, for samples of unit deviation: below, there is hardly a response.
+_LEAST_RAMP = 1e-3
+# Training samples and responses of each kernel among which thresholds are chosen.
+_N_REFERENCES, _N_RESPONSES = 256, 8192
+# Deviation of a feature that is believed, in units of the resolution of its share, and magnitude
+# beyond which standardised features are clipped.
+_RESOLVED, _MOST = 0.25, 10.0
+# Responses that are computed at once: they and their soft counts stay in the cache of a core.
+_CHUNK = 2**18
+
+
+class KernelBank(nn.Module):
+    """Shares of time at which dilated kernels respond above thresholds.
+
+    The 84 kernels of length 9 of MiniRocket [1]_ run over a series at dilations from 1 to an
+    eighth of its length, each on a random subset of the channels. A feature is the share of steps
+    at which a response exceeds a threshold, and the thresholds are quantiles of the responses of
+    training samples. Nothing is learned, and no labels are needed: make the bank by
+    :meth:`from_samples`, which also standardises the features.
+
+    Parameters
+    ----------
+    in_channels : int
+        Number of channels of the input.
+    n_steps : int
+        Number of time steps for which dilations are chosen. Series of any length can be encoded.
+    n_features : int, default=2016
+        Number of features, rounded to a multiple of 84.
+    generator : torch.Generator, default=None
+        Draws the channels of the kernels. If None, torch's default generator does.
+
+    See Also
+    --------
+    HadamardRotation : Spread the features evenly over the columns that come out.
+    ResNet : Encoder that is trained.
+
+    Notes
+    -----
+    It differs from [1]_ in three ways. A count is soft: a step counts in part if its response is
+    within a ramp about the threshold, a tenth of the deviation of the responses wide, so that
+    rounding does not decide in flat stretches at a threshold. A series of more than 512
+    steps is counted at 256 to 512 of them, so that long series cost little more than short ones.
+    Samples are padded with zeros for all kernels.
+
+    References
+    ----------
+    .. [1] A. Dempster, D. F. Schmidt, G. I. Webb, "MiniRocket: A Very Fast (Almost) Deterministic
+       Transform for Time Series Classification", KDD 2021, arXiv:2012.08791.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.encoders import KernelBank
+    >>> series = torch.randn(20, 3, 100, generator=torch.Generator().manual_seed(0))
+    >>> bank = KernelBank.from_samples(series)
+    >>> bank(series).shape
+    torch.Size([20, 2016])
+    """
+
+    mean: torch.Tensor
+    gain: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_steps: int,
+        *,
+        n_features: int = 2016,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = check_int("KernelBank", "in_channels", in_channels)
+        self.n_steps = check_int("KernelBank", "n_steps", n_steps)
+        n_features = check_int("KernelBank", "n_features", n_features)
+        dilations = _dilations(self.n_steps)
+        # Thresholds of each kernel, spread over the dilations, the first of which get one more.
+        n_thresholds = max(round(n_features / _N_KERNELS), 1)
+        each, more = divmod(n_thresholds, len(dilations))
+        self.layers = nn.ModuleList(
+            _DilatedKernels(self.in_channels, dilation, each + (i < more), generator)
+            for i, dilation in enumerate(dilations[:n_thresholds])
+        )
+        #: Number of features that come out.
+        self.n_features = n_thresholds * _N_KERNELS
+        self.register_buffer("mean", torch.zeros(self.n_features))
+        self.register_buffer("gain", torch.ones(self.n_features))
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: torch.Tensor,
+        *,
+        n_features: int = 2016,
+        generator: torch.Generator | None = None,
+    ) -> KernelBank:
+        """Make a bank with thresholds and statistics of training samples.
+
+        Parameters
+        ----------
+        samples : torch.Tensor of shape (n, channels, time)
+            Standardised training samples, two at least; a few thousand are enough.
+        n_features : int, default=2016
+            Number of features, rounded to a multiple of 84.
+        generator : torch.Generator, default=None
+            Draws the channels of the kernels, and the samples and steps that thresholds are
+            chosen from. If None, torch's default generator does.
+
+        Returns
+        -------
+        KernelBank
+            On the CPU.
+        """
+        if samples.ndim != 3:
+            raise ValueError(
+                "KernelBank.from_samples expects samples of shape (n, channels, time). Got "
+                f"{tuple(samples.shape)} instead."
+            )
+        samples = samples.detach().float().cpu()
+        bank = cls(*samples.shape[1:], n_features=n_features, generator=generator)
+        chosen = torch.randperm(len(samples), generator=generator)[:_N_REFERENCES]
+        for layer in bank.layers:
+            assert isinstance(layer, _DilatedKernels)
+            layer.choose_thresholds(samples[chosen], generator)
+        shares = bank.shares(samples)
+        bank.mean.copy_(shares.mean(0))
+        # A feature that varies by less than a share can be told apart is constant but for rounding.
+        least = _RESOLVED / len(range(0, samples.shape[2], _stride(samples.shape[2])))
+        bank.gain.copy_(1 / shares.std(0, correction=0).clamp_min(least))
+        return bank
+
+    def shares(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the features before they are standardised, in [0, 1].
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, in_channels, time)
+            A batch of standardised samples.
+        mask : torch.Tensor of shape (n, time), default=None
+            True at the steps that are part of a sample. If None, all are.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, n_features)
+            The shares of steps with a response above the threshold.
+        """
+        if x.ndim != 3 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"KernelBank expects a batch of shape (n, {self.in_channels}, time). Got "
+                f"{tuple(x.shape)} instead."
+            )
+        x = x.to(self.mean.dtype)
+        size = max(1, _CHUNK // (_N_KERNELS * min(x.shape[2], _MAX_POSITIONS)))
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or len(x) <= size:
+            return self._shares(x, mask)
+        masks = itertools.repeat(None) if mask is None else mask.split(size)
+        return torch.cat([self._shares(*part) for part in zip(x.split(size), masks, strict=False)])
+
+    def _shares(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        stride = _stride(x.shape[2])
+        weight = None
+        if mask is not None:
+            # What is not part of a sample is as what lies beyond its ends.
+            x = x.masked_fill(~mask[:, None], 0.0)
+            counted = mask[:, ::stride, None].to(x.dtype)
+            weight = counted / counted.sum(1, keepdim=True).clamp_min(1.0)
+        return torch.cat([layer(x, stride, weight) for layer in self.layers], dim=1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, in_channels, time)
+            A batch of standardised samples.
+        mask : torch.Tensor of shape (n, time), default=None
+            True at the steps that are part of a sample. If None, all are.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, n_features)
+            The features, standardised and in [-10, 10].
+        """
+        if torch.is_autocast_enabled(x.device.type):
+            # In half precision the responses would be too coarse for the ramps.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x, mask)
+        return ((self.shares(x, mask) - self.mean) * self.gain).clamp(-_MOST, _MOST)
+
+
+class _DilatedKernels(nn.Module):
+    """The 84 kernels at one dilation, and a few thresholds for each.
+
+    The weights of a kernel have a sum of zero, so it is applied to differences of steps, with the
+    cumulative sums of its weights: on smooth series the difference of two steps is exact where
+    the sum of nine large products is not.
+    """
+
+    weight: torch.Tensor
+    slope: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        dilation: int,
+        n_thresholds: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.dilation = dilation
+        kernels = _difference_kernels()
+        channels = _channel_subsets(in_channels, generator)
+        weight = torch.einsum("kl,kc->lck", kernels, channels)
+        self.register_buffer("weight", weight.flatten(0, 1))  # (8 * in_channels, 84)
+        # The soft count of a response is slope * response + offset, between 0 and 1.
+        self.register_buffer("slope", torch.ones(n_thresholds, _N_KERNELS))
+        self.register_buffer("offset", torch.zeros(n_thresholds, _N_KERNELS))
+
+    def responses(self, x: torch.Tensor, stride: int) -> torch.Tensor:
+        """Return the responses to a batch (n, in_channels, time): (n, positions, 84)."""
+        d, n_steps = self.dilation, x.shape[2]
+        x = F.pad(x, (_LENGTH // 2 * d, _LENGTH // 2 * d))
+        change = x[..., d:] - x[..., :-d]
+        windows = [change[..., i * d : i * d + n_steps : stride] for i in range(_LENGTH - 1)]
+        return torch.cat(windows, dim=1).transpose(1, 2) @ self.weight
+
+    def forward(self, x: torch.Tensor, stride: int, weight: torch.Tensor | None) -> torch.Tensor:
+        """Return the shares (n, n_thresholds * 84), weighted by (n, positions, 1) or evenly."""
+        responses = self.responses(x, stride)
+        shares = []
+        # Channels last, so that slopes and offsets lie along the axis that is contiguous.
+        for slope, offset in zip(self.slope, self.offset, strict=True):
+            counts = torch.addcmul(offset, responses, slope).clamp_(0.0, 1.0)
+            shares.append(counts.mean(1) if weight is None else counts.mul_(weight).sum(1))
+        return torch.cat(shares, dim=1)
+
+    def choose_thresholds(self, samples: torch.Tensor, generator: torch.Generator | None) -> None:
+        """Put the thresholds at quantiles of the responses of samples."""
+        responses = self.responses(samples, _stride(samples.shape[2])).flatten(0, 1)
+        chosen = torch.randperm(len(responses), generator=generator)[:_N_RESPONSES]
+        responses = responses[chosen].sort(dim=0).values  # (responses, 84)
+        width = (_RAMP * responses.std(0, correction=0)).clamp_min(_LEAST_RAMP)
+        # Multiples of the golden ratio fill the unit interval evenly, however many there are.
+        order = torch.arange(1, self.slope.numel() + 1, dtype=torch.float64)
+        start = torch.rand((), generator=generator, dtype=torch.float64)
+        quantiles = (start + order * (math.sqrt(5) + 1) / 2).frac().view_as(self.slope.T).T
+        places = (quantiles * (len(responses) - 1)).long()
+        thresholds = responses.gather(0, places)
+        self.slope.copy_((1 / width).expand_as(self.slope))
+        self.offset.copy_(0.5 - thresholds / width)
+
+
+def _dilations(n_steps: int) -> list[int]:
+    """Return powers of 2, and the last with a kernel about as long as the series."""
+    return [2**i for i in range(int(math.log2(max((n_steps - 1) / (_LENGTH - 1), 1))) + 1)]
+
+
+def _stride(n_steps: int) -> int:
+    """Return the distance of the steps at which a series is counted."""
+    return math.ceil(n_steps / _MAX_POSITIONS)
+
+
+def _difference_kernels() -> torch.Tensor:
+    """Return the kernels as they apply to the differences of neighbouring steps, (84, 8)."""
+    kernels = torch.full((_N_KERNELS, _LENGTH), -1.0)
+    large = torch.tensor(list(itertools.combinations(range(_LENGTH), _N_LARGE)))
+    kernels.scatter_(1, large, 2.0)
+    # Summed by parts: what comes after the last weight is zero, as all of them sum to that.
+    return -kernels.cumsum(1)[:, :-1]
+
+
+def _channel_subsets(in_channels: int, generator: torch.Generator | None) -> torch.Tensor:
+    """Draw the channels of each kernel, (84, in_channels): the fewer, the more likely."""
+    most = min(in_channels, _MAX_CHANNELS)
+    exponents = torch.rand(_N_KERNELS, generator=generator) * math.log2(most + 1)
+    sizes = exponents.exp2().long().clamp(1, most)
+    ranks = torch.rand(_N_KERNELS, in_channels, generator=generator).argsort(1).argsort(1)
+    return (ranks < sizes[:, None]).float()
