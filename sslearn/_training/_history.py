@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-__all__ = ["Diverged", "EpochListener", "History", "Interrupted", "Patience"]
+__all__ = ["Diverged", "EpochListener", "History", "Interrupted", "Patience", "RunningLoss"]
 
 
 @dataclass
@@ -23,6 +24,59 @@ class History:
     n_steps: int = 0
     interrupted: str | None = None
     collapse: str | None = None
+
+    def measured(self, epoch: int) -> dict[str, float]:
+        """Return the measurements of an epoch, by the names that callbacks and loggers see."""
+        found = {"loss": self.loss_curve[-1]}
+        if self.validation_loss_curve:
+            found["validation_loss"] = self.validation_loss_curve[-1]
+        measured_at, rank, _ = self.rank_curve[-1]
+        if measured_at == epoch:
+            found["effective_rank"] = rank
+        return found
+
+
+class RunningLoss:
+    """Sum of the losses of the current epoch, on the device: reading it waits for the device.
+
+    Attributes
+    ----------
+    mean : float
+        Mean loss, as of the last reading.
+    count : int
+        Losses in the sum.
+    """
+
+    # Seconds between two readings, at least.
+    _PAUSE = 0.25
+
+    def __init__(self, device: torch.device) -> None:
+        self.mean = math.nan
+        self.count = 0
+        self._total = torch.zeros((), dtype=torch.float64, device=device)
+        self._last_read = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has not been read for a while."""
+        return time.monotonic() - self._last_read > self._PAUSE
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Add the loss of a step."""
+        self._total += loss.detach()
+        self.count += 1
+
+    def read(self) -> float:
+        """Return the sum."""
+        total = float(self._total)
+        self._last_read = time.monotonic()
+        self.mean = total / max(1, self.count)
+        return total
+
+    def reset(self) -> None:
+        """Begin an epoch; the mean of the last one stays until the first reading."""
+        self._total.zero_()
+        self.count = 0
 
 
 class EpochListener:

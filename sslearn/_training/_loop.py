@@ -14,7 +14,7 @@ from .._data._rows import Rows
 from .._objective import Batch, Objective
 from .._process_state import StopOnInterrupt
 from ._auto import automatic_rate
-from ._history import Diverged, EpochListener, History, Interrupted, Patience
+from ._history import Diverged, EpochListener, History, Interrupted, Patience, RunningLoss
 from ._optimization import NOTHING_MOVES, LearningRate
 from ._passes import Passes
 from ._progress import Clock, epoch_line, opening_line
@@ -22,9 +22,6 @@ from ._rank import RankMonitor, collapse_message
 from ._settings import Seeds, Settings, given_callbacks
 
 __all__ = ["TrainingLoop"]
-
-# Reading the loss waits for the device: seconds between two readings, at least.
-_READ_SECONDS = 0.25
 
 
 class TrainingLoop:
@@ -90,17 +87,13 @@ class TrainingLoop:
         )
         #: Measurements of the epoch that has ended, for loggers and progress bars.
         self.measured: dict[str, float] = {}
-        #: Mean loss of the current epoch, as of the last time that it was read.
-        self.running_loss = math.nan
+        self.running_loss = RunningLoss(data.device)
         self.phase: int | None = None
         self.step = 0
         self.n_steps = 0
         self.ends_early = False
         self.clock = Clock()
         self.rate: LearningRate | None = None
-        self._total = torch.zeros((), dtype=torch.float64, device=data.device)
-        self._count = 0
-        self._last_read = time.monotonic()
 
     def __deepcopy__(self, memo: dict) -> TrainingLoop:
         # Callbacks that keep a copy of the module must not copy the data with it.
@@ -176,8 +169,7 @@ class TrainingLoop:
         if self.stop.requested:
             raise Interrupted
         loss = self._loss(self.batches.make(raw, index, self.generator))
-        self._total += loss.detach()
-        self._count += 1
+        self.running_loss.add(loss)
         return loss
 
     def _loss(self, batch: Batch) -> torch.Tensor:
@@ -226,15 +218,13 @@ class TrainingLoop:
 
     def check_loss_sometimes(self) -> None:
         """Check the loss if it has not been read for a while."""
-        if time.monotonic() - self._last_read > _READ_SECONDS:
+        if self.running_loss.is_due:
             self._check_loss()
 
     def _check_loss(self) -> float:
-        total = float(self._total)
-        self._last_read = time.monotonic()
+        total = self.running_loss.read()
         if not math.isfinite(total):
             raise self._diverged(total)
-        self.running_loss = total / max(1, self._count)
         return total
 
     def _diverged(self, loss: float) -> Diverged:
@@ -245,10 +235,10 @@ class TrainingLoop:
         settings, history = self.settings, self.history
         self.measured = {}
         # A callback may make further passes after the last epoch, as weight averaging does.
-        if not self._count or len(history.loss_curve) >= settings.max_epochs:
+        if not self.running_loss.count or len(history.loss_curve) >= settings.max_epochs:
             return False
         # Losses, which must be finite.
-        loss = self._check_loss() / self._count
+        loss = self._check_loss() / self.running_loss.count
         watched = loss
         validation: float | None = None
         if self.held_out is not None:
@@ -259,15 +249,15 @@ class TrainingLoop:
         if validation is not None:
             history.validation_loss_curve.append(validation)
         history.n_steps = self.step
-        self._total.zero_()
-        self._count = 0
+        self.running_loss.reset()
         self.phase = None
         assert self.rate is not None
         self.rate.end_epoch(watched, self.step)
         epoch = len(history.loss_curve)
         # The rank: always after the last epoch, at which callbacks see it, too.
         (self.monitor.end if epoch == settings.max_epochs else self.monitor.end_epoch)(epoch)
-        self._measure(epoch)
+        of_objective = self.objective.measured(max(0, self.step - 1), self.n_steps)
+        self.measured = {**history.measured(epoch), **of_objective}
         # Whoever may end the training: a signal, patience, a callback, the objective.
         if self.stop.requested:
             self._print_epoch(epoch)
@@ -277,17 +267,6 @@ class TrainingLoop:
         self.measured.update(self.listener.scores(epoch))
         self._print_epoch(epoch)
         return ends
-
-    def _measure(self, epoch: int) -> None:
-        """Collect the measurements of an epoch, by the names that callbacks and loggers see."""
-        history = self.history
-        self.measured = {"loss": history.loss_curve[-1]}
-        if history.validation_loss_curve:
-            self.measured["validation_loss"] = history.validation_loss_curve[-1]
-        measured_at, rank, _ = history.rank_curve[-1]
-        if measured_at == epoch:
-            self.measured["effective_rank"] = rank
-        self.measured.update(self.objective.measured(max(0, self.step - 1), self.n_steps))
 
     def _print_opening(self) -> None:
         if self.settings.verbose:

@@ -137,7 +137,7 @@ class Bar(Callback):
 
     def _show(self) -> None:
         steps = self.steps
-        known = {"loss": steps.running_loss, **steps.measured}
+        known = {"loss": steps.running_loss.mean, **steps.measured}
         if known["loss"] == known["loss"]:  # nan: not read yet
             self._bar.set_postfix(known, refresh=False)
         self._bar.update(steps.step - self._bar.n)
