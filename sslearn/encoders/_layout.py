@@ -5,6 +5,7 @@ a tenth of the time; the caller's networks keep the layout that they have. Publi
 contiguous, because many tools accept no others.
 """
 
+import operator
 import platform
 from typing import Any
 
@@ -75,7 +76,19 @@ class Conv2d(_SameKernels, nn.Conv2d):
 
 
 class Conv3d(_SameKernels, nn.Conv3d):
-    """See :class:`_SameKernels`."""
+    """See :class:`_SameKernels`; on the CPU small volumes are convolved in float32.
+
+    In bfloat16 the gradient of the weights reads memory that was never written if the volume is
+    smaller than the kernel (oneDNN in torch 2.13, on processors with AVX-512 BF16): it differs
+    from call to call, and may be NaN.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        under_autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if under_autocast and any(map(operator.lt, x.shape[2:], self.kernel_size)):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from sslearn.encoders import ResNet
-from sslearn.encoders._layout import as_channels_last, to_memory_format
+from sslearn.encoders._layout import Conv3d, as_channels_last, to_memory_format
 
 KINDS = {1: "series", 2: "image", 3: "volume"}
 CHANNELS = {1: 2, 2: 3, 3: 1}
@@ -86,3 +86,34 @@ def test_what_is_published_is_contiguous(name, kind):
     before = float(closure().detach())
     optimizer.step(closure)
     assert float(closure().detach()) < before
+
+
+def _gradients(module, x, times=30):
+    """Gradients of equal steps in bfloat16, while memory that is freed holds NaN."""
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(times):
+        freed = [torch.full((int(rng.integers(100, 300_000)),), np.nan) for _ in range(10)]
+        del freed
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            y = module(x)
+        y.float().square().sum().backward()
+        gradients = [parameter.grad.numpy() for parameter in module.parameters()]
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+        found.add(b"".join(gradient.tobytes() for gradient in gradients))
+    return found
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_gradients_of_small_volumes_in_bfloat16(width):
+    torch.manual_seed(0)
+    x = torch.randn(32, width, 2, 2, 2)
+    assert len(_gradients(Conv3d(width, width, 3, padding=1, bias=False), x)) == 1
+
+
+def test_other_volumes_stay_in_bfloat16():
+    conv, dtypes = Conv3d(2, 3, 3, padding=1), []
+    with torch.autocast("cpu", torch.bfloat16):
+        for size in (2, 3, 4):
+            dtypes.append(conv(torch.randn(1, 2, 4, size, 4)).dtype)
+    assert dtypes == [torch.float32, torch.bfloat16, torch.bfloat16]
