@@ -37,8 +37,9 @@ _CHUNK = 2**18
 class KernelBank(nn.Module):
     """Shares of time at which dilated kernels respond above thresholds.
 
-    The 84 kernels of length 9 of MiniRocket [1]_ run over a series at dilations from 1 to an
-    eighth of its length, each on a random subset of the channels. A feature is the share of steps
+    The 84 kernels of length 9 of MiniRocket [1]_ run over a series, and over its changes from step
+    to step, at dilations from 1 to an eighth of its length, each on a random subset of the
+    channels. A feature is the share of steps
     at which a response exceeds a threshold, and the thresholds are quantiles of the responses of
     training samples. Nothing is learned, and no labels are needed: make the bank by
     :meth:`from_samples`, which also standardises the features.
@@ -61,7 +62,8 @@ class KernelBank(nn.Module):
 
     Notes
     -----
-    It differs from [1]_ in three ways. A count is soft: a step counts in part if its response is
+    It differs from [1]_ in four ways. Half of the features are of the changes, as in MultiRocket
+    (arXiv:2102.00457). A count is soft: a step counts in part if its response is
     within a ramp about the threshold, a tenth of the deviation of the responses wide, so that
     rounding does not decide in flat stretches at a threshold. A series of more than 512
     steps is counted at 256 to 512 of them, so that long series cost little more than short ones.
@@ -98,17 +100,24 @@ class KernelBank(nn.Module):
         self.n_steps = check_int("KernelBank", "n_steps", n_steps)
         n_features = check_int("KernelBank", "n_features", n_features)
         dilations = _dilations(self.n_steps)
-        # Thresholds of each kernel, spread over the dilations, the first of which get one more.
+        # Thresholds of each kernel: half of them for the series and half for its changes, spread
+        # over the dilations, the first of which get one more.
         n_thresholds = max(round(n_features / _N_KERNELS), 1)
-        each, more = divmod(n_thresholds, len(dilations))
-        self.layers = nn.ModuleList(
-            _DilatedKernels(self.in_channels, dilation, each + (i < more), generator)
-            for i, dilation in enumerate(dilations[:n_thresholds])
-        )
+        self.layers = self._make_layers(n_thresholds - n_thresholds // 2, dilations, generator)
+        self.layers_of_changes = self._make_layers(n_thresholds // 2, dilations, generator)
         #: Number of features that come out.
         self.n_features = n_thresholds * _N_KERNELS
         self.register_buffer("mean", torch.zeros(self.n_features))
         self.register_buffer("gain", torch.ones(self.n_features))
+
+    def _make_layers(
+        self, n_thresholds: int, dilations: list[int], generator: torch.Generator | None
+    ) -> nn.ModuleList:
+        each, more = divmod(n_thresholds, len(dilations))
+        return nn.ModuleList(
+            _DilatedKernels(self.in_channels, dilation, each + (i < more), generator)
+            for i, dilation in enumerate(dilations[:n_thresholds])
+        )
 
     @classmethod
     def from_samples(
@@ -143,9 +152,13 @@ class KernelBank(nn.Module):
         samples = samples.detach().float().cpu()
         bank = cls(*samples.shape[1:], n_features=n_features, generator=generator)
         chosen = torch.randperm(len(samples), generator=generator)[:_N_REFERENCES]
-        for layer in bank.layers:
-            assert isinstance(layer, _DilatedKernels)
-            layer.choose_thresholds(samples[chosen], generator)
+        for layers, signal in (
+            (bank.layers, samples[chosen]),
+            (bank.layers_of_changes, _changes(samples[chosen])),
+        ):
+            for layer in layers:
+                assert isinstance(layer, _DilatedKernels)
+                layer.choose_thresholds(signal, generator)
         shares = bank.shares(samples)
         bank.mean.copy_(shares.mean(0))
         # A feature that varies by less than a share can be told apart is constant but for rounding.
@@ -181,14 +194,23 @@ class KernelBank(nn.Module):
         return torch.cat([self._shares(*part) for part in zip(x.split(size), masks, strict=False)])
 
     def _shares(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        stride = _stride(x.shape[2])
-        weight = None
+        of_changes = None
         if mask is not None:
-            # What is not part of a sample is as what lies beyond its ends.
-            x = x.masked_fill(~mask[:, None], 0.0)
-            counted = mask[:, ::stride, None].to(x.dtype)
-            weight = counted / counted.sum(1, keepdim=True).clamp_min(1.0)
-        return torch.cat([layer(x, stride, weight) for layer in self.layers], dim=1)
+            # A change is part of a sample if both of its steps are.
+            of_changes = mask & torch.cat((mask[:, :1], mask[:, :-1]), dim=1)
+        stride, shares = _stride(x.shape[2]), []
+        for layers, signal, valid in (
+            (self.layers, x, mask),
+            (self.layers_of_changes, _changes(x), of_changes),
+        ):
+            weight = None
+            if valid is not None:
+                # What is not part of a sample is as what lies beyond its ends.
+                signal = signal.masked_fill(~valid[:, None], 0.0)
+                counted = valid[:, ::stride, None].to(x.dtype)
+                weight = counted / counted.sum(1, keepdim=True).clamp_min(1.0)
+            shares += [layer(signal, stride, weight) for layer in layers]
+        return torch.cat(shares, dim=1)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Encode a batch.
@@ -273,6 +295,11 @@ class _DilatedKernels(nn.Module):
         thresholds = responses.gather(0, places)
         self.slope.copy_((1 / width).expand_as(self.slope))
         self.offset.copy_(0.5 - thresholds / width)
+
+
+def _changes(x: torch.Tensor) -> torch.Tensor:
+    """Return the differences to the step before, of the same shape; the first is zero."""
+    return x.diff(dim=2, prepend=x[..., :1])
 
 
 def _dilations(n_steps: int) -> list[int]:

@@ -41,9 +41,12 @@ def _shares_by_hand(bank, x):
     found = []
     n_steps = x.shape[-1]
     stride = math.ceil(n_steps / 512)
-    for layer in bank.layers:
+    x = x.astype(np.float64)
+    signals = [(layer, x) for layer in bank.layers]
+    signals += [(layer, np.diff(x, prepend=x[..., :1])) for layer in bank.layers_of_changes]
+    for layer, signal in signals:
         d = layer.dilation
-        padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (4 * d, 4 * d)))
+        padded = np.pad(signal, ((0, 0), (0, 0), (4 * d, 4 * d)))
         summed_weights = layer.weight.double().numpy().reshape(8, x.shape[1], 84)
         responses = np.empty((len(x), n_steps, 84))
         for k, places in enumerate(LARGE):
