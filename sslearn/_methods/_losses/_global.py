@@ -219,7 +219,7 @@ def batchwise_barlow(
 def _from_identity(a: torch.Tensor, b: torch.Tensor, off_diagonal_weight: float) -> torch.Tensor:
     """Squared distance of C = a @ b.mT from the identity, weighted off the diagonal.
 
-    Of several matrices (..., n, n), the mean.
+    The mean over matrices, if there are several (..., n, n).
     """
     off_diagonal, diagonal = _off_diagonal(a, b)
     total = (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
