@@ -89,6 +89,10 @@ class PiecewiseLinear(nn.Module):
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("gain", torch.ones(self.width))
 
+    def extra_repr(self) -> str:
+        """Name the numbers of columns and of outputs."""
+        return f"in_features={self.in_features}, width={self.width}"
+
     @classmethod
     @torch.no_grad()
     def from_rows(cls, rows: torch.Tensor, n_bins: int = 16) -> PiecewiseLinear:

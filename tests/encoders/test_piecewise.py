@@ -148,3 +148,7 @@ def test_extremes_of_all_rows_are_seen():
     inputs = encoding(model.encoder_.standardize(torch.from_numpy(X)))
     assert inputs.abs().max() < 25
     assert inputs[:4, -1].min() > inputs[4:, -1].max()
+
+
+def test_it_prints_its_sizes():
+    assert repr(PiecewiseLinear([[0, 1, 2], [0, 1]])) == "PiecewiseLinear(in_features=2, width=3)"
