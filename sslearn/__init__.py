@@ -1,6 +1,6 @@
 """Self-supervised learning as scikit-learn estimators."""
 
-from . import augment, callbacks, encoders, metrics
+from . import augment, base, callbacks, encoders, metrics
 from ._methods.amdim import AMDIM
 from ._methods.barlow_twins import BarlowTwins
 from ._methods.byol import BYOL
@@ -24,6 +24,7 @@ __all__ = [
     "SimSiam",
     "VICReg",
     "augment",
+    "base",
     "callbacks",
     "encoders",
     "metrics",

@@ -15,3 +15,7 @@ __all__ = [
     "jointly",
     "make_head",
 ]
+
+# What is stored names the module of a class: that of the public name, which does not change.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -91,7 +91,9 @@ def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None and type(X).__name__ == "DataFrame" and hasattr(X, "to_numpy"):
         columns = np.asarray(X.columns, dtype=object)
-        if not np.array_equal(columns, names):
+        # Extension dtypes, sparse ones for example, are scikit-learn's to convert or refuse.
+        plain = all(isinstance(dtype, np.dtype) for dtype in X.dtypes)
+        if not plain or not np.array_equal(columns, names):
             return None
         X, names = X.to_numpy(), None
     if type(X) is not np.ndarray or names is not None or X.dtype.kind not in "biuf":

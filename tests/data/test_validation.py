@@ -954,6 +954,8 @@ class TestOneSample:
             lambda frame: frame[frame.columns[::-1]],
             lambda frame: frame.rename(columns={"a": "z"}),
             lambda frame: frame.astype({"a": str}),
+            lambda frame: frame.astype("Sparse[float64]"),
+            lambda frame: frame.astype({"a": "Float64"}),
             lambda frame: frame.assign(a=np.datetime64("2020-01-01")),
             lambda frame: frame.iloc[:, 1:],
             lambda frame: frame.to_numpy(),
