@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
@@ -62,13 +63,15 @@ class BaseSSL(
     - implement :meth:`_make_objective`.
 
     It may override :meth:`_sample_shape`, :meth:`_encoder_shape`, :meth:`_default_encoder`,
-    :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` out.
+    :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` and
+    ``cached_views`` out.
     """
 
     _parameter_constraints: dict = {
         "encoder": [callable, None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
+        "cached_views": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "standardize": ["boolean"],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
@@ -88,6 +91,8 @@ class BaseSSL(
 
     # Whether the method reads the rows of a table as series of one channel.
     _univariate = False
+    # Whether the method needs all layers of the encoder, also those that do not change.
+    _keeps_encoder_whole = False
 
     # --- hooks -----------------------------------------------------------------------------
 
@@ -101,8 +106,9 @@ class BaseSSL(
         Parameters
         ----------
         encoder : nn.Module
-            Maps a float32 tensor (n, ...) of the shape that ``_encoder_shape`` gives to features
-            of shape (n, ``encoder.width``).
+            Maps a float32 tensor (n, ...) of the shape ``data.input_shape`` (of a patch, if
+            ``_encoder_shape`` says so) to features of shape (n, ``encoder.width``). An encoder's
+            stem, which does not change, is not in it.
         data : TrainingData
             What may be asked of X: ``data.sample_shape``, ``len(data)``, ``data.n_rows``,
             ``data.is_stream`` and more, see "Write your own method".
@@ -135,7 +141,7 @@ class BaseSSL(
         rows : callable or None
             Returns some training samples, standardised. None if the encoder sees something else.
         """
-        return default_encoder(shape, width, rows() if rows and len(shape) == 1 else None)
+        return default_encoder(shape, width, rows() if rows and len(shape) <= 2 else None)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""
@@ -232,26 +238,14 @@ class BaseSSL(
         ndarray of shape (n_samples, n_features_out), float32
             Features, in the order of X. The features of a sample do not depend on the others.
         """
-        check_is_fitted(self)
-        self._check_set("device", "batch_size")
-        device = resolve_device(self.device)
-        check_order(X)
-        rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
-        rows.view_as(self._sample_shape(rows.sample_shape))
-        return encode(
-            self.encoder_,
-            rows,
-            width=self._n_features_out,
-            cost=self._cost,
-            device=device,
-            name=type(self).__name__,
-        )
+        return self._encode(X)
 
     def score(self, X, y=None):
         """Return the effective rank of the features of X: RankMe, arXiv 2210.02885.
 
         The exponential of the entropy of the normalised singular values, between 1 (collapsed)
-        and the number of features. It needs no labels, so that
+        and the number of features. Where the encoder has a stem, which does not learn, the
+        features behind it count alone. It needs no labels, so that
         ``GridSearchCV(estimator, grid).fit(X)`` works without any. It measures how many
         directions the features use, not whether these are useful. It misleads when features of
         different width are compared (more features, higher rank), and it gives a high value to an
@@ -270,8 +264,31 @@ class BaseSSL(
         float
             The effective rank; searches take higher as better.
         """
-        features = self.transform(X)
+        features = self._encode(X, learned=True)
         return effective_rank(features[:: math.ceil(len(features) / _RANK_ROWS)])
+
+    def _encode(self, X, *, learned: bool = False):
+        """Return features of X; with `learned` without what a stem gives to them."""
+        check_is_fitted(self)
+        self._check_set("device", "batch_size")
+        device = resolve_device(self.device)
+        check_order(X)
+        rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
+        rows.view_as(self._sample_shape(rows.sample_shape))
+        encoder = self.encoder_
+        features = encoder.get_submodule("features")
+        if learned and features.learned is not features:
+            features = features.learned
+            parts = OrderedDict(encoder.named_children()) | {"features": features}
+            encoder = nn.Sequential(OrderedDict(parts))
+        return encode(
+            encoder,
+            rows,
+            width=features.width,
+            cost=self._cost,
+            device=device,
+            name=type(self).__name__,
+        )
 
     def __sklearn_clone__(self):
         # scikit-learn copies modules by copy.deepcopy, which some of them refuse.
@@ -340,7 +357,8 @@ class BaseSSL(
 
 def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    shared = [name for name in BaseSSL._parameter_constraints if name != "augment"]
+    optional = ("augment", "cached_views")  # methods without views leave them out
+    shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):
             raise AttributeError(

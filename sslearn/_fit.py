@@ -18,16 +18,23 @@ from ._data._standardize import Standardize, Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
 from ._inference import Cost, measure_cost
-from ._modules import Features, Reshape, build_features, build_module, copy_module
+from ._modules import Features, Reshape, build_features, build_module, copy_module, split_stem
 from ._objective import Objective, check_objective
 from ._process_state import isolated
-from ._training._auto import name_of, resolve_batch_size, resolve_device, resolve_precision
+from ._training._auto import (
+    name_of,
+    resolve_batch_size,
+    resolve_cached_views,
+    resolve_device,
+    resolve_precision,
+)
 from ._training._history import History
 from ._training._memory import ask_for_memory
 from ._training._settings import Seeds, Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
-from .augment._default import noise_of
+from .augment._default import is_ours, noise_of
+from .encoders import KernelBank
 from .encoders._layout import to_memory_format
 
 __all__ = ["fit"]
@@ -51,7 +58,7 @@ class _Built:
 
     objective: Objective
     batches: Batches
-    features: nn.Module
+    features: Features
     encoder: nn.Module
     cost: Cost
     settings: Settings
@@ -71,6 +78,16 @@ class _Built:
         if history.validation_loss_curve:
             found["validation_loss_curve_"] = list(history.validation_loss_curve)
         return {"_cost": self.cost, **found}
+
+    def published(self, encoder: nn.Module) -> nn.Module:
+        """Turn the encoder, or a copy of it, into ``encoder_``: on the CPU, in eval mode."""
+        data = self.batches.data
+        if data.has_stem:
+            features = encoder.get_submodule("features")
+            assert isinstance(features, Features)
+            features.calibrate(data.reference_inputs())
+        to_memory_format(encoder.cpu().eval(), channels_last=False)
+        return encoder
 
 
 def fit(estimator, X: Any, y: Any) -> History:
@@ -103,17 +120,20 @@ def fit(estimator, X: Any, y: Any) -> History:
                 built.settings.max_epochs,
                 device,
                 lambda history: {
-                    "encoder_": _published(copy_module(built.encoder)),
+                    "encoder_": built.published(copy_module(built.encoder)),
                     **built.fitted(history),
                 },
                 stop,
             )
             _ask_for_memory(estimator, built)
-            history = train(
-                built.objective, built.batches, held_out, built.settings, seeds, stop, callbacks
-            )
+            try:
+                history = train(
+                    built.objective, built.batches, held_out, built.settings, seeds, stop, callbacks
+                )
+            finally:
+                built.batches.release()
             # Keep the fitted attributes, all at once.
-            estimator.encoder_ = _published(built.encoder)
+            estimator.encoder_ = built.published(built.encoder)
             for name, value in built.fitted(history).items():
                 setattr(estimator, name, value)
             estimator._publish(built.objective)
@@ -171,17 +191,37 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     data, name = read.data, type(estimator).__name__
     encoder = _build_encoder(estimator, data)
     settings = Settings.from_estimator(estimator, autocast, len(data))
-    objective = check_objective(estimator._make_objective(encoder, data), name)
-    batches = _make_batches(estimator, read, objective)
-    features = objective.features
-    if not isinstance(features, Features):
-        features = build_features(features, data.sample_shape)
+    # What does not change, at the encoder's beginning, is not part of what is trained.
+    whole = estimator._keeps_encoder_whole or estimator._encoder_shape(data.sample_shape) != (
+        data.sample_shape
+    )
+    split = None if whole else split_stem(encoder, data.sample_shape)
+    trained = encoder if split is None else split.body
+    if split is not None:
+        data.put_stem(split.stem, split.input_shape)
+    objective = check_objective(estimator._make_objective(trained, data), name)
+    batches = _make_batches(estimator, read, objective, settings)
+    features = _joined_features(objective.features, trained, encoder, data)
     # The cost is measured on the CPU, before anything moves.
     cost = measure_cost(features.eval(), data.sample_shape)
-    to_memory_format(objective.to(data.device), channels_last=True)
+    for module in (objective,) if split is None else (objective, split.stem, features):
+        to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
-    whole = _with_standardize(features, data.standardize, data.rows)
-    return _Built(objective, batches, features, whole, cost, settings)
+    whole_encoder = _with_standardize(features, data.standardize, data.rows)
+    return _Built(objective, batches, features, whole_encoder, cost, settings)
+
+
+def _joined_features(
+    learned: nn.Module, trained: Features, encoder: Features, data: TrainingData
+) -> Features:
+    """Return what maps samples to features: what an objective publishes, behind the stem."""
+    if learned is trained:
+        return encoder
+    if data.stem is not None:
+        learned = nn.Sequential(data.stem, learned)
+    elif isinstance(learned, Features):
+        return learned
+    return build_features(learned, data.sample_shape)
 
 
 def _build_encoder(estimator, data: TrainingData) -> Features:
@@ -195,14 +235,19 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
     return build_features(estimator._default_encoder(shape, width, rows), shape)
 
 
-def _make_batches(estimator, read: _Data, objective: Objective) -> Batches:
+def _make_batches(estimator, read: _Data, objective: Objective, settings: Settings) -> Batches:
     """Return what makes batches; warn if the noise of the views drowns a signal in X."""
     data = read.data
     own = getattr(estimator, "augment", None)
     augment = own
     if augment is None:
         shape = estimator._encoder_shape(data.sample_shape)
-        augment = default_augment(shape, rgb=data.standardize.is_photograph)
+        modules = [] if data.stem is None else data.stem.modules()
+        augment = default_augment(
+            shape,
+            rgb=data.standardize.is_photograph,
+            kernels=any(isinstance(module, KernelBank) for module in modules),
+        )
     drowned = None
     if objective.n_views:
         drowned = read.statistics.drowned(data.standardize, noise_of(augment))
@@ -218,9 +263,35 @@ def _make_batches(estimator, read: _Data, objective: Objective) -> Batches:
         augment,
         objective.n_views,
         pieces=objective.pieces,
+        n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
         watch=own is not None,
         drowned=drowned,
     )
+
+
+def _n_kept(
+    estimator, data: TrainingData, n_views: int, settings: Settings, views_are_ours: bool
+) -> int:
+    """Return of how many views of each sample the stem's features are computed once."""
+    cached = getattr(estimator, "cached_views", "auto")
+    if not data.has_stem or data.is_stream:
+        return 0
+    # What a callable of the caller's draws may depend on more than a sample and the generator.
+    if n_views and cached == "auto" and not views_are_ours:
+        return 0
+    kept = resolve_cached_views(
+        cached,
+        max_epochs=settings.max_epochs,
+        n_views=n_views,
+        n_samples=len(data),
+        input_shape=data.input_shape,
+    )
+    if 0 < kept < n_views:
+        raise ValueError(
+            "The 'cached_views' parameter must be 0 or at least the number of views of "
+            f"{type(estimator).__name__}, {n_views}. Got {kept} instead."
+        )
+    return kept
 
 
 def _with_standardize(
@@ -234,17 +305,10 @@ def _with_standardize(
     return nn.Sequential(parts)
 
 
-# --- before and after training -------------------------------------------------------------------
+# --- before training -----------------------------------------------------------------------------
 
 
 def _ask_for_memory(estimator, built: _Built) -> None:
     # Views of the caller's may be smaller than samples: what the features keep is not known then.
     own_views = getattr(estimator, "augment", None) is not None
-    features = None if own_views else built.features
-    ask_for_memory(built.objective, features, built.batches.data, built.settings)
-
-
-def _published(encoder: nn.Module) -> nn.Module:
-    """Turn the trained encoder into ``encoder_``: on the CPU, in eval mode, contiguous."""
-    to_memory_format(encoder.cpu().eval(), channels_last=False)
-    return encoder
+    ask_for_memory(built.objective, built.batches, built.settings, views_may_be_smaller=own_views)

@@ -19,7 +19,7 @@ from ._data._rows import Rows, Stream
 from ._data._standardize import check_finite
 from ._modules import copy_module
 from ._process_state import keep_freed_memory
-from .encoders._layout import to_memory_format
+from .encoders._layout import MIN_PRODUCT_ROWS, to_memory_format
 
 __all__ = ["Cost", "encode", "measure_cost"]
 
@@ -28,10 +28,8 @@ _BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _MAX_BATCH = {"cpu": 2048, "cuda": 65536}
 # Inputs above this may lead a network to values beyond 3e38, the end of float32.
 _SAFE = 1e18
-# Matrix products of fewer rows than this, with one thread and with several, may use another kernel
-# and round differently (seen: 3 and 11); so do convolutions of a single sample with fewer values,
-# and those of few small volumes.
-_MIN_PRODUCT_ROWS = 8, 32
+# Convolutions of a single sample with fewer values than this may use another kernel and round
+# differently; so do those of few small volumes.
 _MIN_CONVOLVED, _MIN_VOLUMES = 20_480, 16
 _SMALL_VOLUME_BYTES = 64 * 2**10
 _PRODUCTS = {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear}
@@ -60,7 +58,7 @@ class Cost(NamedTuple):
         """Return the number of samples from which a batch gives the same bits as any larger one."""
         if self.product_rows is None:
             return self.least_convolved
-        needed = _MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
+        needed = MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
         return max(self.least_convolved, math.ceil(needed / self.product_rows))
 
 

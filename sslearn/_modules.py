@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,11 +14,13 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
 from ._objective import keep_frozen, mark_frozen
+from .encoders import StemEncoder
 
 __all__ = [
     "AnyTensorCopies",
     "Features",
     "Reshape",
+    "Split",
     "build_features",
     "build_module",
     "call",
@@ -27,6 +29,7 @@ __all__ = [
     "copy_module",
     "in_training",
     "probe",
+    "split_stem",
 ]
 
 # Rows of a trial batch for networks that cannot be trained on two.
@@ -55,6 +58,85 @@ class Features(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x).flatten(1)
 
+    @property
+    def learned(self) -> Features:
+        """The encoder without what its stem gives to the output: what a method has trained."""
+        found = _split(self)
+        widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
+        return Features(nn.Sequential(*found), *widths) if found and widths else self
+
+    def calibrate(self, inputs: torch.Tensor) -> None:
+        """Set what depends on samples after training, see :meth:`StemEncoder.calibrate`."""
+        for module in self.modules():
+            if isinstance(module, StemEncoder):
+                module.calibrate(inputs)
+                return
+
+
+class Split(NamedTuple):
+    """An encoder in two parts; what it computes is the body's output of the stem's.
+
+    Attributes
+    ----------
+    stem : nn.Module
+        The part that does not change during training.
+    body : Features
+        The part that a method trains.
+    input_shape : tuple of int
+        Shape of the body's input.
+    """
+
+    stem: nn.Module
+    body: Features
+    input_shape: tuple[int, ...]
+
+
+def split_stem(encoder: Features, shape: tuple[int, ...]) -> Split | None:
+    """Split an encoder after its leading part that does not change; None if there is no such part.
+
+    That is the stem of a :class:`StemEncoder`, or the leading layers of a ``nn.Sequential`` that
+    are wholly frozen.
+    """
+    found = _split(encoder)
+    if found is None:
+        return None
+    stem, body = found
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.random.fork_rng([]):
+        first, again = stem.eval()(x), stem(x)
+    # Dropout that stays active, or other randomness, must be drawn anew at each step.
+    if not (isinstance(first, torch.Tensor) and torch.equal(first, again)):
+        return None
+    with torch.no_grad():
+        width = body.eval()(first)[0].numel()
+    return Split(stem, Features(body, width), tuple(first.shape[1:]))
+
+
+def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    if isinstance(module, Features):
+        return _split(module.module)
+    if isinstance(module, StemEncoder):
+        return module.stem, module.body
+    if type(module) is not nn.Sequential:
+        return None
+    layers = list(module)
+    n_fixed = next((i for i, layer in enumerate(layers) if not _is_fixed(layer)), len(layers))
+    leading, rest = layers[:n_fixed], layers[n_fixed:]
+    if not leading or not rest:
+        return None
+    # An encoder with a stem of its own may be the only one behind them.
+    inner = _split(rest[0]) if len(rest) == 1 else None
+    if inner is not None:
+        return nn.Sequential(*leading, inner[0]), inner[1]
+    return nn.Sequential(*leading), nn.Sequential(*rest)
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    """Return whether training changes nothing in a module."""
+    if type(module) is nn.Sequential and len(module):
+        return all(map(_is_fixed, module))
+    return getattr(module, "is_fixed", False) or getattr(module, "_sslearn_frozen", False)
+
 
 class Reshape(nn.Module):
     """Reshape samples to the shape in which a method reads them.
@@ -64,6 +146,9 @@ class Reshape(nn.Module):
     shape : tuple of int
         Shape of one sample.
     """
+
+    #: Nothing in it moves during training.
+    is_fixed = True
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ The contract, for those who write a method. All hooks have defaults; most method
     Number of optimizer steps after which training ends, where an objective counts its own steps.
     If None, training lasts for all epochs.
 ``features``
-    The module that becomes ``encoder_``.
+    The module that becomes ``encoder_``; the encoder's stem, if it has one, is put before it.
 """
 
 from __future__ import annotations
@@ -52,37 +52,47 @@ __all__ = [
 
 
 class Batch:
-    """Samples of one step: ``x``, ``index``, ``views`` and the ``generator`` they were drawn from.
+    """Samples of one step, and views of them.
 
     Attributes
     ----------
+    samples : Tensor of shape (n, ...)
+        The samples themselves, standardised, not augmented; computed on access.
+    x : Tensor of shape (n, ...)
+        The encoder's input for these samples: the samples, or the stem's features of them where
+        the encoder has a stem; computed on access.
     index : Tensor of shape (n,) or None
         Numbers of these samples in X, below ``data.n_rows``, held-out ones counted; None for a
         stream, whose samples have no number.
     views : tuple of Tensors, each of shape (n, ...)
-        Random views, standardised and ready for the encoder. Empty when ``n_views`` is 0.
+        The encoder's input for random views of these samples. Empty when ``n_views`` is 0.
     generator : torch.Generator
         Source of every random draw of an objective, on the device of the batch.
     """
 
-    __slots__ = ("_clean", "generator", "index", "views")
+    __slots__ = ("_samples", "_x", "generator", "index", "views")
 
     def __init__(
         self,
-        clean: Callable[[], torch.Tensor],
+        samples: Callable[[], torch.Tensor],
         index: torch.Tensor | None,
         views: tuple[torch.Tensor, ...],
         generator: torch.Generator,
+        x: Callable[[], torch.Tensor] | None = None,
     ) -> None:
-        self._clean = clean
+        self._samples = samples
+        self._x = samples if x is None else x
         self.index = index
         self.views = views
         self.generator = generator
 
     @property
+    def samples(self) -> torch.Tensor:
+        return self._samples()
+
+    @property
     def x(self) -> torch.Tensor:
-        """The samples themselves, standardised, not augmented; computed on access."""
-        return self._clean()
+        return self._x()
 
 
 class Objective(nn.Module):
@@ -91,7 +101,8 @@ class Objective(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        Network from (n, ...) to features of shape (n, ``encoder.width``).
+        Network from (n, ...) to features of shape (n, ``encoder.width``). If the whole encoder has
+        a stem, which does not change, this is the part behind it.
     """
 
     n_views = 2
@@ -103,7 +114,7 @@ class Objective(nn.Module):
 
     @property
     def features(self) -> nn.Module:
-        """The module whose output ``transform`` returns."""
+        """The module whose output ``transform`` returns, behind the encoder's stem if any."""
         return self.encoder
 
     def pieces(self, x: torch.Tensor) -> torch.Tensor:

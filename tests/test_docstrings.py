@@ -14,6 +14,7 @@ from sslearn import augment, base, encoders, metrics
 SHARED = [
     "embedding_dim",
     "augment",
+    "cached_views",
     "standardize",
     "max_epochs",
     "batch_size",

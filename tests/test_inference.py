@@ -6,6 +6,7 @@ from torch import nn
 
 from sslearn._data._rows import Rows
 from sslearn._inference import Cost, encode, measure_cost
+from sslearn.encoders import default_encoder
 
 
 def test_cost_of_a_sample():
@@ -73,6 +74,8 @@ def test_a_row_has_the_same_bits_in_any_batch(name, kind):
 
 def test_one_long_series_is_one():
     X = np.random.default_rng(0).normal(size=(4, 1, 16_000)).astype(np.float32)
-    estimator = small("SimCLR", embedding_dim=None, max_epochs=1, batch_size=2).fit(X)
+    encoder = default_encoder((1, 16_000))
+    estimator = small("SimCLR", encoder=encoder, max_epochs=1, batch_size=2)
+    estimator.fit(X)
     assert estimator._cost.least_rows() == 1
     np.testing.assert_array_equal(estimator.transform(X[:1]), estimator.transform(X)[:1])

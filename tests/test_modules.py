@@ -9,7 +9,7 @@ from estimators import rows, small
 from torch import nn
 
 from sslearn._methods._heads import make_head, mlp_head
-from sslearn._modules import build_features, build_module, copy_module
+from sslearn._modules import build_features, build_module, copy_module, split_stem
 
 
 class Remembers(nn.Linear):
@@ -269,3 +269,44 @@ def test_the_published_encoder_prints_what_it_holds():
     assert "(standardize): Standardize(1 channel, scaled, clipped)\n" in printed
     width = small("VICReg", embedding_dim=5).fit(rows("table")).encoder_.features
     assert str(width).startswith("Features(\n  width=5\n")
+
+
+class _Noise(nn.Module):
+    """Draws in eval mode too."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+def _frozen(*layers):
+    return [layer.requires_grad_(False) for layer in layers]
+
+
+def test_leading_frozen_layers_are_a_stem():
+    layers = _frozen(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4))
+    encoder = nn.Sequential(*layers, nn.Conv1d(4, 8, 3), nn.AdaptiveAvgPool1d(1))
+    features = build_features(encoder, (2, 20))
+    stem, body, input_shape = split_stem(features, (2, 20))
+    assert list(stem) == layers
+    assert (input_shape, body.width) == ((4, 18), 8)
+    x = torch.randn(5, 2, 20)
+    assert torch.equal(body(stem(x)), features.eval()(x))
+    # A whole `encoder_` is fixed layers, and then perhaps an encoder with a stem of its own.
+    fitted = small("SimCLR").fit(rows("series"))
+    again = split_stem(build_features(fitted.encoder_, (2, 20)), (2, 20))
+    assert again.input_shape == (fitted.encoder_.features.module.stem.n_features,)
+    assert again.body.width == 8
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        nn.Sequential(nn.Conv1d(2, 4, 3), nn.Flatten()),
+        nn.Sequential(*_frozen(nn.Conv1d(2, 4, 3))),  # nothing is left to train
+        nn.Sequential(nn.Dropout(), *_frozen(nn.Conv1d(2, 4, 3)), nn.Conv1d(4, 4, 3)),
+        nn.Sequential(nn.BatchNorm1d(2, affine=False), nn.Conv1d(2, 4, 3)),  # statistics move
+        nn.Sequential(*_frozen(nn.Sequential(nn.Conv1d(2, 4, 3), _Noise())), nn.Conv1d(4, 4, 3)),
+    ],
+)
+def test_encoders_without_a_stem(encoder):
+    assert split_stem(build_features(encoder, (2, 20)), (2, 20)) is None

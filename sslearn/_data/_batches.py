@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from .._objective import Batch
 from ..augment import Augmentation
+from ._rows import Rows
+from ._stem_cache import CACHE_BYTES, StemCache
 from ._training_data import TrainingData, autocast_off
 
 __all__ = ["Batches"]
@@ -19,7 +23,7 @@ _ENOUGH_SAMPLES = 8
 
 
 class Batches:
-    """Makes a batch from raw samples.
+    """Makes batches of an objective.
 
     Parameters
     ----------
@@ -31,6 +35,9 @@ class Batches:
         Number of views of each sample.
     pieces : callable, optional
         Function whose output views are taken from, see :class:`Objective`; by default the samples.
+    n_kept : int
+        Views of each sample of which the stem's features are computed once; 0 draws new views at
+        each step. Without views it is 1, the samples themselves, or 0.
     watch : bool
         Warn if the first batch has equal views: `augment` is the caller's.
     drowned : str or None
@@ -44,6 +51,7 @@ class Batches:
         n_views: int,
         *,
         pieces: Callable[[torch.Tensor], torch.Tensor] = lambda x: x,
+        n_kept: int = 0,
         watch: bool = False,
         drowned: str | None = None,
     ) -> None:
@@ -51,32 +59,137 @@ class Batches:
         self.augment = augment
         self.n_views = n_views
         self.pieces = pieces
+        self.n_kept = n_kept
         self.watch = watch
         self.drowned = drowned
+        self._cache: StemCache | None = None
+        self._held_out: list[tuple[torch.Tensor, ...]] = []
 
-    def make(
+    @property
+    def cached_bytes(self) -> int:
+        """Memory of the features that are computed once."""
+        return 2 * self.n_kept * len(self.data) * math.prod(self.data.input_shape)
+
+    def prepare(self, block: int, generator: torch.Generator, check: Callable[[], None]) -> None:
+        """Compute the features that are kept, before the first step.
+
+        Parameters
+        ----------
+        block : int
+            Samples of which views are drawn at once, as in a step.
+        generator : torch.Generator
+            Source of the views.
+        check : callable
+            Called for each block; may raise, which ends the computation.
+        """
+        if not self.n_kept:
+            return
+
+        def draw(places: torch.Tensor) -> torch.Tensor:
+            check()
+            index = places if self.data.index is None else self.data.index[places]
+            raw = self._raw(index)
+            if not self.n_views:
+                return self.data.inputs(self.data.clean(raw))
+            return self._views(raw, generator, n_views=1)
+
+        order = torch.Generator().manual_seed(generator.initial_seed())
+        self._cache = StemCache(draw, len(self.data), self.n_kept, block, order)
+        if not self.n_views:
+            self.data.kept_inputs = self._cache.values[:, 0]
+        if self.watch and self.n_views:
+            self.watch = False
+            _warn_of_equal_views(
+                self._cache.views(torch.arange(min(block, len(self.data))), 2, generator)
+            )
+
+    def release(self) -> None:
+        """Free what was computed once."""
+        self._cache = self.data.kept_inputs = None
+        self._held_out = []
+
+    def make(self, item: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Return a batch of samples that are trained on.
+
+        Parameters
+        ----------
+        item : Tensor
+            Numbers of the samples; for a stream, raw samples.
+        generator : torch.Generator
+            Source of the views and of an objective's draws.
+        """
+        if self.data.is_stream:
+            return self._drawn(item, None, generator)
+        if self._cache is None:
+            return self._drawn(self._raw(item), item, generator)
+        places, n_views = self.data.places(item), max(self.n_views, 1)
+        kept = self._cache.views(places, n_views, generator)
+        if self.n_views:
+            return self._batch(functools.partial(self._raw, item), item, kept, generator)
+        return Batch(lambda: self.data.clean(self._raw(item)), item, (), generator, lambda: kept[0])
+
+    def held_out(self, parts: Sequence[torch.Tensor], seed: int) -> Iterator[Batch]:
+        """Iterate over batches of held-out samples, on the same views in each epoch.
+
+        Parameters
+        ----------
+        parts : sequence of Tensors
+            Numbers of the samples of each batch.
+        seed : int
+            Seed of the views and of an objective's draws.
+        """
+        generator = torch.Generator(self.data.device).manual_seed(seed)
+        n_values = sum(map(len, parts)) * self.n_views * math.prod(self.data.input_shape)
+        if not self.data.has_stem or 4 * n_values > CACHE_BYTES:
+            for index in parts:
+                yield self._drawn(self._raw(index), index, generator)
+            return
+        if not self._held_out:
+            self._held_out = [self._drawn(self._raw(i), i, generator).views for i in parts]
+        # An objective's draws come after those of all views here, in the first epoch too.
+        generator.manual_seed(seed)
+        for index, views in zip(parts, self._held_out, strict=True):
+            yield self._batch(functools.partial(self._raw, index), index, views, generator)
+
+    def _raw(self, index: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.data.rows, Rows)
+        return self.data.to_device(self.data.rows.take(index))
+
+    def _drawn(
         self, raw: torch.Tensor, index: torch.Tensor | None, generator: torch.Generator
     ) -> Batch:
         """Return a batch whose views are drawn in one call: one draw per sample and view."""
         raw = self.data.to_device(raw)
         views: tuple[torch.Tensor, ...] = ()
         if self.n_views:
-            with autocast_off(self.data.device):
-                views = self._views(raw, generator).chunk(self.n_views)
+            views = self._views(raw, generator, self.n_views).chunk(self.n_views)
             if self.watch:
                 self.watch = False  # only once, since comparing waits for the device
                 _warn_of_equal_views(views)
-        return Batch(lambda: self.data.clean(raw), index, views, generator)
+        return self._batch(lambda: raw, index, views, generator)
 
-    def _views(self, raw: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return all views of raw samples, one view after the other, ready for the encoder."""
+    def _batch(
+        self,
+        raw: Callable[[], torch.Tensor],
+        index: torch.Tensor | None,
+        views: tuple[torch.Tensor, ...],
+        generator: torch.Generator,
+    ) -> Batch:
+        def samples() -> torch.Tensor:
+            return self.data.clean(raw())
+
+        return Batch(samples, index, views, generator, lambda: self.data.inputs(samples()))
+
+    def _views(self, raw: torch.Tensor, generator: torch.Generator, n_views: int) -> torch.Tensor:
+        """Return views of raw samples, one view after the other, ready for the encoder."""
         standardize = self.data.standardize
-        unit = self.pieces(standardize.unit(raw))
-        if self.n_views > 1:
-            unit = torch.cat((unit,) * self.n_views)  # repeat takes three times as long
-        if self.augment is not None:
-            unit = _augmented(self.augment, unit, generator)
-        return standardize.normalize(unit).contiguous()
+        with autocast_off(self.data.device):
+            unit = self.pieces(standardize.unit(raw))
+            if n_views > 1:
+                unit = torch.cat((unit,) * n_views)  # repeat takes three times as long
+            if self.augment is not None:
+                unit = _augmented(self.augment, unit, generator)
+            return self.data.inputs(standardize.normalize(unit).contiguous())
 
 
 def _augmented(
@@ -110,7 +223,7 @@ def _called(x: torch.Tensor) -> str:
 
 def _warn_of_equal_views(views: tuple[torch.Tensor, ...]) -> None:
     first = views[0]
-    if len(views) < 2 or len(first) < _ENOUGH_SAMPLES or first.amin() == first.amax():
+    if len(views) < 2 or len(first) < _ENOUGH_SAMPLES or bool((first == first[:1]).all()):
         return
     if all(torch.equal(first, view) for view in views[1:]):
         warnings.warn(

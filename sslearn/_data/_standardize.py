@@ -299,6 +299,8 @@ class Standardize(nn.Module):
 
     #: Whether the three bands are red, green and blue.
     is_photograph = False
+    #: Nothing in it moves during training.
+    is_fixed = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import nn
 
 from ._rows import Rows, Stream, chunk_rows, sample_rows
 from ._standardize import Standardize, Statistics, check_finite
@@ -111,7 +112,14 @@ class TrainingData:
         self.sample_shape = rows.sample_shape
         self.reference_seed = reference_seed
         self.extremes = extremes
+        #: Shape of what the encoder takes that is trained: a sample, or the stem's features of one.
+        self.input_shape = rows.sample_shape
+        #: What comes before that, and does not change.
+        self.stem: nn.Module | None = None
+        #: What the encoder takes of all samples trained on, in half precision, where it is kept.
+        self.kept_inputs: torch.Tensor | None = None
         self._reference: torch.Tensor | None = None
+        self._places: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of samples trained on."""
@@ -139,6 +147,33 @@ class TrainingData:
         """Standardise raw samples, in float32; ready for the encoder."""
         with autocast_off(self.device):
             return self.standardize(self.to_device(raw)).contiguous()
+
+    @property
+    def has_stem(self) -> bool:
+        """Whether what is trained takes the features of a stem, not samples."""
+        return self.stem is not None
+
+    def put_stem(self, stem: nn.Module, input_shape: tuple[int, ...]) -> None:
+        """Put a stem before what is trained, which then takes its output, of a shape."""
+        self.stem, self.input_shape = stem, input_shape
+
+    @torch.no_grad()
+    def inputs(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return what the encoder takes that is trained, of standardised samples or views."""
+        if self.stem is None:
+            return samples
+        with autocast_off(self.device):
+            return self.stem(samples)
+
+    def places(self, index: torch.Tensor) -> torch.Tensor:
+        """Return where the samples of some numbers are among those trained on: 0 to n - 1."""
+        if self.index is None:
+            return index
+        if self._places is None:
+            self._places = torch.full((self.n_rows,), -1)
+            self._places[self.index.cpu()] = torch.arange(len(self))
+            self._places = self._places.to(index.device)
+        return self._places.to(index.device)[index]
 
     def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` samples without replacement (all, if there are fewer), standardised.
@@ -178,6 +213,10 @@ class TrainingData:
             self._reference = found
         return self._reference
 
+    def reference_inputs(self) -> torch.Tensor:
+        """Return what the encoder takes that is trained, of the samples of `reference_rows`."""
+        return torch.cat([self.inputs(part) for part in self.reference_rows().split(256)])
+
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
         """Apply a function to all samples, batch by batch; concatenate its output on the device."""
         if isinstance(self.rows, Stream):
@@ -185,3 +224,10 @@ class TrainingData:
         if self.index is None:
             return torch.cat([function(self.clean(part)) for part in self.rows.slices(size)])
         return torch.cat([function(self.clean(self.rows.take(i))) for i in self.index.split(size)])
+
+    def map_inputs(self, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Apply a function to what the encoder takes of all samples, as :meth:`map` does."""
+        if self.kept_inputs is None:
+            return self.map(lambda samples: function(self.inputs(samples)))
+        parts = self.kept_inputs.split(1024)
+        return torch.cat([function(part.float()) for part in parts])

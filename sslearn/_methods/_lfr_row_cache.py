@@ -28,11 +28,14 @@ class RowCache:
     data : TrainingData
         The training samples.
     function : callable
-        From standardised samples (n, ...) to a tensor (n, width).
+        From standardised samples (n, ...), or what the encoder takes of them, to a tensor
+        (n, width).
     width : int
         Width of the function's output.
     deterministic : bool
         Whether the same samples always give the same output.
+    of_samples : bool
+        Whether the function takes samples, or what the encoder takes.
     """
 
     def __init__(
@@ -42,26 +45,22 @@ class RowCache:
         width: int,
         *,
         deterministic: bool = True,
+        of_samples: bool = True,
     ) -> None:
         self.function = function
+        self.data = data
+        self.of_samples = of_samples
         self.values: torch.Tensor | None = None
-        self.place: torch.Tensor | None = None
         fits = 4 * width * len(data) <= _BYTES
         if not (deterministic and fits and isinstance(data.rows, Rows)):
             return
         with torch.no_grad():
-            self.values = data.map(function)
-        # Numbers count all samples of X; the values are those of the training part only.
-        if data.index is not None:
-            self.place = torch.full((len(data.rows),), -1, device=self.values.device)
-            self.place[data.index.to(self.values.device)] = torch.arange(
-                len(data), device=self.values.device
-            )
+            self.values = (data.map if of_samples else data.map_inputs)(function)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, *, trained_on: bool) -> torch.Tensor:
         """Return the function of a batch; with `trained_on` none of its samples is held out."""
         if self.values is None or batch.index is None or not trained_on:
-            return self.function(batch.x)
-        index = batch.index.to(self.values.device)
-        return self.values[index if self.place is None else self.place[index]]
+            return self.function(batch.samples if self.of_samples else batch.x)
+        # Numbers count all samples of X; the values are those of the training part only.
+        return self.values[self.data.places(batch.index.to(self.values.device))]

@@ -12,6 +12,7 @@ from torch import nn
 from .._base import BaseSSL
 from .._objective import Batch, Objective, joined
 from .._sklearn import Interval
+from ..encoders import default_encoder
 from ._amdim_feature_maps import FeatureMaps
 from ._docs import shared_docs
 from ._heads import HEAD, WIDTH, apply_pointwise, make_head
@@ -175,7 +176,9 @@ class AMDIM(BaseSSL):
         "regularization": [Interval(Real, 0, None, closed="left")],
         "bidirectional": ["boolean"],
     }
+    del _parameter_constraints["cached_views"]
     _univariate = True
+    _keeps_encoder_whole = True
 
     def __init__(
         self,
@@ -239,6 +242,10 @@ class AMDIM(BaseSSL):
         self.trainer_params = trainer_params
         self.random_state = random_state
         self.verbose = verbose
+
+    def _default_encoder(self, shape, width, rows):
+        # A position of a map must see a part of the sample alone, so no kernels as long as it.
+        return default_encoder(shape, width)
 
     def _make_objective(self, encoder, data):
         maps = FeatureMaps(encoder, self.feature_layers, data.sample_shape)

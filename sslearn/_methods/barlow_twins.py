@@ -103,6 +103,7 @@ class BarlowTwins(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        cached_views="auto",
         standardize=True,
         # training
         max_epochs="auto",
@@ -130,6 +131,7 @@ class BarlowTwins(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.cached_views = cached_views
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -148,6 +148,7 @@ class BYOL(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        cached_views="auto",
         standardize=True,
         # training
         max_epochs="auto",
@@ -179,6 +180,7 @@ class BYOL(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.cached_views = cached_views
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -189,6 +189,7 @@ class CPC(BaseSSL):
         "negatives": [StrOptions({"auto", "all", "other_rows"})],
         "pool": [StrOptions({"mean", "context"})],
     }
+    del _parameter_constraints["cached_views"]
     _univariate = True
 
     def __init__(

@@ -117,7 +117,7 @@ class _LFRObjective(Objective):
         self.encoder.eval()
         self.adapter.eval()
         if self._features is None:
-            self._features = RowCache(data, self._encode, self.adapter.width)
+            self._features = RowCache(data, self._encode, self.adapter.width, of_samples=False)
         return self.predictors.parameters()
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
@@ -262,7 +262,7 @@ class LFR(BaseSSL):
         "adapter": HEAD,
         "optimizer": [*BaseSSL._parameter_constraints["optimizer"], None],
     }
-    del _parameter_constraints["augment"]
+    del _parameter_constraints["augment"], _parameter_constraints["cached_views"]
 
     def __init__(
         self,
@@ -371,7 +371,7 @@ class LFR(BaseSSL):
             data.reference_rows,
         )
         n_targets = self.n_targets and min(self.n_targets, len(candidates))
-        adapter = make_adapter(self.adapter, encoder, data.sample_shape)
+        adapter = make_adapter(self.adapter, encoder, data.input_shape)
         barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)
         learning = "encoder" if self.alternate else "joint"
         return _LFRObjective(

@@ -160,6 +160,7 @@ class MoCo(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        cached_views="auto",
         standardize=True,
         # training
         max_epochs="auto",
@@ -190,6 +191,7 @@ class MoCo(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.cached_views = cached_views
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -93,6 +93,7 @@ class SimCLR(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        cached_views="auto",
         standardize=True,
         # training
         max_epochs="auto",
@@ -120,6 +121,7 @@ class SimCLR(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.cached_views = cached_views
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -111,6 +111,7 @@ class VICReg(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        cached_views="auto",
         standardize=True,
         # training
         max_epochs="auto",
@@ -140,6 +141,7 @@ class VICReg(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.cached_views = cached_views
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

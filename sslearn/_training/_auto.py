@@ -1,4 +1,4 @@
-"""Every "auto" rule: device, precision, batch size, epochs and learning rate.
+"""Every "auto" rule: device, precision, batch size, epochs, learning rate and cached views.
 
 The user guide states them in one place, section "What auto means".
 """
@@ -10,11 +10,14 @@ from collections.abc import Callable
 
 import torch
 
+from .._data._stem_cache import CACHE_BYTES
+
 __all__ = [
     "PRECISIONS",
     "automatic_rate",
     "name_of",
     "resolve_batch_size",
+    "resolve_cached_views",
     "resolve_device",
     "resolve_max_epochs",
     "resolve_precision",
@@ -25,6 +28,8 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 # Smallest and largest batch; samples seen in all epochs, and the fewest and the most epochs.
 _BATCH_SIZES = 32, 256
 _SAMPLES_SEEN, _EPOCHS = 220_000, (20, 200)
+# Views of each sample whose features are computed once, at most, and bytes of one feature.
+_CACHED_VIEWS, _CACHED_BYTES = 8, 2
 
 
 def resolve_device(device: str) -> torch.device:
@@ -71,6 +76,28 @@ def resolve_max_epochs(max_epochs: int | str, n_rows: int) -> int:
         return int(max_epochs)
     fewest, most = _EPOCHS
     return min(most, max(fewest, _SAMPLES_SEEN // n_rows))
+
+
+def resolve_cached_views(
+    cached_views: int | str,
+    *,
+    max_epochs: int,
+    n_views: int,
+    n_samples: int,
+    input_shape: tuple[int, ...],
+) -> int:
+    """Return of how many views of each sample the stem's features are computed once; 0 of none.
+
+    "auto" goes by sizes alone, never by free memory, so that the same seed gives the same bits on
+    another machine. Without views it is 1, the samples themselves, or 0.
+    """
+    if cached_views != "auto":
+        return int(cached_views)
+    of_one = _CACHED_BYTES * n_samples * math.prod(input_shape)
+    # More views than the training looks at need not be there.
+    wanted = min(_CACHED_VIEWS, 2 * max_epochs) if n_views else min(1, max_epochs)
+    kept = min(wanted, CACHE_BYTES // of_one)
+    return kept if kept >= max(n_views, 1) else 0
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

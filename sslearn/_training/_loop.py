@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from .._data._batches import Batches
-from .._data._rows import Rows
 from .._objective import Batch, Objective
 from .._process_state import StopOnInterrupt
 from ._auto import automatic_rate
@@ -128,6 +127,7 @@ class TrainingLoop:
         )
         self.rate.set(0)
         self._print_opening()
+        self.batches.prepare(self.passes.batch_size, self.generator, self._check_stop)
         self.clock.start()
 
     @torch.no_grad()
@@ -135,15 +135,14 @@ class TrainingLoop:
         """Make one pass without a step, for batch statistics; the weights stay as drawn."""
         self._print_opening()
         for phase, items in self.chunks(single=True):
-            if self.stop.requested:
-                raise Interrupted
+            self._check_stop()
             if phase != self.phase:
                 self.phase = phase
                 self.objective.start_phase(self.objective.phases[phase], self.data)
             if not self.objective.features.training:
                 continue  # the encoder is trained in other phases, or not at all
             item = items if self.data.is_stream else items[0]
-            self._loss(self.batches.make(*self.passes.take(item), self.generator))
+            self._loss(self.batches.make(item, self.generator))
             # Queues must be filled; averages of weights that do not move stay the same.
             self.objective.after_step(self.step, self.passes.batches_per_epoch)
 
@@ -164,11 +163,10 @@ class TrainingLoop:
                     # Accumulated batches may end in the next phase, whose step would use it.
                     parameter.grad = None
 
-    def loss_on(self, raw: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
-        """Return the training loss of one batch, for either driver."""
-        if self.stop.requested:
-            raise Interrupted
-        loss = self._loss(self.batches.make(raw, index, self.generator))
+    def loss_on(self, item: torch.Tensor) -> torch.Tensor:
+        """Return the training loss of one batch of a chunk, for either driver."""
+        self._check_stop()
+        loss = self._loss(self.batches.make(item, self.generator))
         self.running_loss.add(loss)
         return loss
 
@@ -196,7 +194,7 @@ class TrainingLoop:
         self.enter_phase(phase)
         begun = time.monotonic()
         for item in (items,) if self.data.is_stream else items:
-            loss = self.loss_on(*self.passes.take(item))
+            loss = self.loss_on(item)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -229,6 +227,10 @@ class TrainingLoop:
 
     def _diverged(self, loss: float) -> Diverged:
         return Diverged.in_epoch(self.epoch, loss, self.settings, self.learning_rate)
+
+    def _check_stop(self) -> None:
+        if self.stop.requested:
+            raise Interrupted
 
     def end_epoch(self) -> bool:
         """Record an epoch that has ended; True when it is time to stop."""
@@ -312,17 +314,16 @@ class TrainingLoop:
     def _held_out_loss(self) -> float:
         """Return the loss of the held-out samples, in eval mode, on the same views each time."""
         assert self.held_out is not None
-        assert isinstance(self.data.rows, Rows)
-        generator = torch.Generator(self.data.device).manual_seed(self.held_out_seed)
         self.objective.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.data.device)
         # Batches of nearly equal size: in a short last one a sample would have fewer negatives,
         # and a batch of one sample has no statistics.
         n_batches = max(1, len(self.held_out) // self.settings.batch_size)
-        for index in self.held_out.tensor_split(n_batches):
-            if self.stop.requested:
-                raise Interrupted
-            batch = self.batches.make(self.data.rows.take(index), index, generator)
+        parts = self.held_out.tensor_split(n_batches)
+        for index, batch in zip(
+            parts, self.batches.held_out(parts, self.held_out_seed), strict=True
+        ):
+            self._check_stop()
             total += self._loss(batch).detach() * len(index)
         return float(total) / len(self.held_out)
 

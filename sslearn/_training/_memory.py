@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from .._data._training_data import TrainingData
+from .._data._batches import Batches
 from .._objective import Objective
 from ._settings import Settings
 
@@ -24,32 +24,32 @@ _AVERAGES = {"adamw": 2, "adam": 2, "sgd": 1, "lars": 1}
 
 
 def ask_for_memory(
-    objective: Objective,
-    features: nn.Module | None,
-    data: TrainingData,
-    settings: Settings,
+    objective: Objective, batches: Batches, settings: Settings, *, views_may_be_smaller: bool
 ) -> None:
     """Ask for what a step needs at least, so that it is refused before training, not during it.
 
-    That is the views of a batch, what `features` keep of one view for the gradient, and the
-    gradients and the optimizer's averages of what learns. They are asked for at once, since a
-    kernel may grant each of them and end the process when all are used; and not used, which costs
-    nothing.
+    That is the views of a batch, what the features keep of one view for the gradient, the
+    gradients and the optimizer's averages of what learns, and what is computed once. They are
+    asked for at once, since a kernel may grant each of them and end the process when all are used;
+    and not used, which costs nothing.
 
     Parameters
     ----------
-    features : nn.Module or None
-        In eval mode; None where views may be smaller than samples.
+    views_may_be_smaller : bool
+        Views may be smaller than samples, so that what features keep of them is not known.
     """
+    data = batches.data
     n_samples = 0 if data.rows.is_stream else min(settings.batch_size, len(data))
-    of_each = objective.n_views * 4 * math.prod(data.sample_shape)
-    if features is not None:
-        kept = _kept_bytes(features, torch.zeros(1, *data.sample_shape, device=data.device))
+    of_each = objective.n_views * 4 * math.prod(data.input_shape)
+    if not views_may_be_smaller:
+        x = torch.zeros(1, *data.input_shape, device=data.device)
+        kept = _kept_bytes(objective.features, x)
         of_each += kept if settings.autocast is None else kept // 2
     learning = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
     averages = 0 if callable(settings.optimizer) else _AVERAGES[settings.optimizer]
     # No tensor: where algorithms are to be deterministic, torch fills new ones.
-    torch.UntypedStorage(n_samples * of_each + (1 + averages) * learning, device=data.device)
+    n_bytes = n_samples * of_each + (1 + averages) * learning + batches.cached_bytes
+    torch.UntypedStorage(n_bytes, device=data.device)
 
 
 def _kept_bytes(module: nn.Module, x: torch.Tensor) -> int:

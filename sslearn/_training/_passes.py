@@ -119,12 +119,6 @@ class Passes:
         n_batches = len(index) // self.batch_size
         return index[: n_batches * self.batch_size].view(n_batches, self.batch_size)
 
-    def take(self, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the raw samples of one batch of a chunk, and their numbers."""
-        if isinstance(self.data.rows, Stream):
-            return item, None
-        return self.data.rows.take(item), item
-
     def adapt(self, seconds_per_batch: float) -> None:
         """Choose the size of the next chunk by the time that a batch takes."""
         wanted = int(_CHUNK_SECONDS / max(seconds_per_batch, 1e-6))

@@ -82,7 +82,7 @@ class RankMonitor:
         self.features = objective.features
         self.devices = [data.device.index or 0] if data.device.type == "cuda" else []
         generator = torch.Generator().manual_seed(seed)
-        self.sample = data.sample(sample_rows(data.sample_shape), generator)
+        self.sample = data.inputs(data.sample(sample_rows(data.sample_shape), generator))
         self.points: list[tuple[int, float, float]] = []
         self.width = 1
         products = _Products()

@@ -105,7 +105,7 @@ class _StandardModule(_Module):
         phase, items = chunk
         self.steps.enter_phase(phase)
         item = items if self.steps.data.is_stream else items[0]
-        return self.steps.loss_on(*self.steps.passes.take(item))
+        return self.steps.loss_on(item)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)

@@ -10,7 +10,14 @@ from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
 from ._default import default_augment
 from ._images import GaussianBlur, RandomAffine, RandomResizedCrop, Solarize
-from ._series import ChannelDropout, Scaling, SegmentPermutation, TimeCropResize, TimeMask
+from ._series import (
+    ChannelDropout,
+    DifferenceNoise,
+    Scaling,
+    SegmentPermutation,
+    TimeCropResize,
+    TimeMask,
+)
 from ._tables import FeatureCorruption, GaussianNoise
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "ChannelDropout",
     "ColorJitter",
     "Compose",
+    "DifferenceNoise",
     "FeatureCorruption",
     "GaussianBlur",
     "GaussianNoise",

@@ -8,13 +8,15 @@ from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
 from ._images import GaussianBlur, RandomAffine, RandomResizedCrop
-from ._series import ChannelDropout, Scaling, TimeCropResize, TimeMask
+from ._series import ChannelDropout, DifferenceNoise, Scaling, TimeCropResize, TimeMask
 from ._tables import FeatureCorruption, GaussianNoise
 
-__all__ = ["default_augment", "noise_of"]
+__all__ = ["default_augment", "is_ours", "noise_of"]
 
 
-def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augmentation:
+def default_augment(
+    sample_shape: tuple[int, ...], *, rgb: bool = True, kernels: bool = False
+) -> Augmentation:
     """Return the default augmentation for samples of a shape.
 
     The strengths suit 10^2 to 10^5 samples and depend on the shape alone. Tables and series
@@ -28,6 +30,10 @@ def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augme
     rgb : bool, default=True
         Whether three channels of an image are red, green and blue. If False, or with another
         number of channels, each channel is an independent band that is not mixed with the others.
+    kernels : bool, default=False
+        Whether the views of series are for an encoder that begins with a
+        :class:`~sslearn.encoders.KernelBank`. They are then weaker, since noise and edges would
+        hide from short kernels what they respond to.
 
     Returns
     -------
@@ -49,6 +55,8 @@ def default_augment(sample_shape: tuple[int, ...], *, rgb: bool = True) -> Augme
             "default_augment takes samples of shape (features,), (channels, time), (channels, "
             f"height, width) and (channels, depth, height, width). Got {shape} instead."
         )
+    if len(shape) == 2 and kernels:
+        return Compose(_for_kernels())
     made = Compose(parts[len(shape)](shape))
     if len(shape) == 3 and shape[0] == 3 and not rgb:
         bands = ColorJitter(saturation=0.0, hue=0.0, rgb=False)
@@ -64,6 +72,10 @@ def _for_tables(shape: tuple[int, ...]) -> list[Augmentation]:
 
 def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:
     return [TimeCropResize(), Scaling(), ChannelDropout(), TimeMask(), GaussianNoise()]
+
+
+def _for_kernels() -> list[Augmentation]:
+    return [TimeCropResize((0.7, 1.0)), Scaling(), ChannelDropout(), DifferenceNoise()]
 
 
 def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:
@@ -109,3 +121,11 @@ def noise_of(augment: object) -> float:
     if isinstance(augment, Compose):
         return math.hypot(*(noise_of(part) for part in augment.augmentations))
     return float(augment.noise) if isinstance(augment, GaussianNoise) else 0.0
+
+
+def is_ours(augment: object) -> bool:
+    """Return whether an augmentation is made of those of this package alone."""
+    if isinstance(augment, Compose):
+        return all(map(is_ours, augment.augmentations))
+    own = __name__.rpartition(".")[0]
+    return isinstance(augment, Augmentation) and type(augment).__module__.startswith(own)

@@ -11,7 +11,14 @@ from .._sklearn import Interval
 from ._base import NON_NEGATIVE, PROBABILITY, SERIES, Augmentation, Pair
 from ._draws import chance, integers, normal, uniform, window_positions
 
-__all__ = ["ChannelDropout", "Scaling", "SegmentPermutation", "TimeCropResize", "TimeMask"]
+__all__ = [
+    "ChannelDropout",
+    "DifferenceNoise",
+    "Scaling",
+    "SegmentPermutation",
+    "TimeCropResize",
+    "TimeMask",
+]
 
 
 class Scaling(Augmentation):
@@ -225,3 +232,43 @@ class ChannelDropout(Augmentation):
         # The channel with the largest draw is always kept.
         kept = (draw >= self.rate) | (draw == draw.amax(1, keepdim=True))
         return x.masked_fill(~kept, 0)
+
+
+class DifferenceNoise(Augmentation):
+    """Add normal noise in units of the differences between neighbouring steps.
+
+    Noise of a tenth of a series' deviation is many times the steps of a smooth series, and hides
+    from short kernels all that they could respond to. This noise is as small as the series is
+    smooth.
+
+    Parameters
+    ----------
+    noise : float, default=0.3
+        Standard deviation of the noise, as a fraction of the root mean square of the differences
+        between neighbouring steps, of each sample and channel.
+
+    See Also
+    --------
+    GaussianNoise : Noise of one deviation for all samples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import DifferenceNoise
+    >>> x = torch.linspace(0, 1, 101).expand(8, 1, 101)  # steps of 0.01
+    >>> change = DifferenceNoise(noise=0.5)(x, torch.Generator().manual_seed(0)) - x
+    >>> round(float(change.std()), 3)
+    0.005
+    """
+
+    _constraints = {"noise": NON_NEGATIVE}
+    _accepts = SERIES
+
+    def __init__(self, noise: float = 0.3) -> None:
+        self.noise = noise
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        if x.shape[2] < 2:
+            return x
+        size = x.diff(dim=2).square_().mean(2, keepdim=True).sqrt_().mul_(self.noise)
+        return torch.addcmul(x, normal(x, *x.shape[1:], generator=generator), size)

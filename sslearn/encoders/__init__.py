@@ -2,8 +2,9 @@
 
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
 here cover every kind of array that the estimators take: :class:`MLP`, after a
-:class:`PiecewiseLinear` encoding of the columns, for tables, and :class:`ResNet` for series, images
-and volumes. :func:`default_encoder` chooses and sizes one.
+:class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` of a
+:class:`KernelBank` for series, and :class:`ResNet` for images and volumes.
+:func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder
@@ -12,8 +13,17 @@ from ._mlp import MLP
 from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
 from ._rotation import HadamardRotation
+from ._stem import StemEncoder
 
-__all__ = ["MLP", "HadamardRotation", "KernelBank", "PiecewiseLinear", "ResNet", "default_encoder"]
+__all__ = [
+    "MLP",
+    "HadamardRotation",
+    "KernelBank",
+    "PiecewiseLinear",
+    "ResNet",
+    "StemEncoder",
+    "default_encoder",
+]
 
 # What is stored names the module of a class: that of the public name, which does not change.
 for _name in __all__:

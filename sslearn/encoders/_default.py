@@ -8,14 +8,19 @@ import torch
 from torch import nn
 
 from ._checks import check_ints
+from ._kernels import KernelBank
+from ._layout import Linear
 from ._mlp import MLP
 from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
+from ._stem import StemEncoder
 
 __all__ = ["default_encoder"]
 
 # One wide layer for tables: after a second one a linear probe finds less.
 _TABLE_WIDTH, _WIDTH = 1024, 128
+# Features of the bank for series, and of the layer that learns: 2,048 columns beside each other.
+_BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
 
 
 def default_encoder(
@@ -35,19 +40,22 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of output features. If None, 1024 for tables, and otherwise statistics of all stages
-        (448 for images of 17 to 64 pixels, 448 and two for each channel for series). A number
-        makes a ResNet use its last stage only, which usually gives worse features.
-    rows : torch.Tensor of shape (n, features), default=None
-        Standardised training rows of a table, used to encode its columns. If None, the columns are
-        not encoded.
+        Number of output features. If None, 1024 for tables, 2048 for series with `rows`, and
+        otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for each
+        channel for series). A number makes the encoder of series give the features of its layer
+        that learns only, and a ResNet those of its last stage only, which usually are worse.
+    rows : torch.Tensor of shape (n, features) or (n, channels, time), default=None
+        Standardised training samples, used to encode the columns of a table, and to choose the
+        thresholds of the kernels for series. If None, columns are not encoded, and series get a
+        :class:`ResNet`.
 
     Returns
     -------
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which outputs the features itself unless `embedding_dim` is given; otherwise a
-        :class:`ResNet`. Its weights are drawn from torch's default generator.
+        of 1024, which outputs the features itself unless `embedding_dim` is given; for series with
+        `rows` a :class:`StemEncoder`: a :class:`KernelBank` and one layer of 512 on its features,
+        which learns; otherwise a :class:`ResNet`. Weights are drawn from torch's default generator.
 
     Examples
     --------
@@ -69,10 +77,28 @@ def default_encoder(
         encoding = PiecewiseLinear.from_rows(rows)
         network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
         return nn.Sequential(OrderedDict(encoding=encoding, network=network))
+    if len(shape) == 2 and rows is not None:
+        return _on_kernels(rows, embedding_dim)
     settings = resnet_settings(shape)
     if embedding_dim is not None:
         settings |= {"embedding_dim": embedding_dim, "pool": "mean"}
     return ResNet(shape[0], **settings)
+
+
+def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
+    """Make a bank of kernels, and a layer on its features."""
+    bank = KernelBank.from_samples(rows, n_features=_BANK_WIDTH)
+    width = _LEARNED_WIDTH if embedding_dim is None else embedding_dim
+    body = nn.Sequential(
+        Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()
+    )
+    return StemEncoder(
+        bank,
+        body,
+        stem_width=bank.n_features,
+        body_width=width,
+        output="both" if embedding_dim is None else "body",
+    )
 
 
 def resnet_settings(shape: Sequence[int]) -> dict[str, Any]:

@@ -88,6 +88,9 @@ class KernelBank(nn.Module):
     mean: torch.Tensor
     gain: torch.Tensor
 
+    #: Nothing in it moves during training.
+    is_fixed = True
+
     def __init__(
         self,
         in_channels: int,
@@ -259,7 +262,7 @@ class _DilatedKernels(nn.Module):
         kernels = _difference_kernels()
         channels = _channel_subsets(in_channels, generator)
         weight = torch.einsum("kl,kc->lck", kernels, channels)
-        self.register_buffer("weight", weight.flatten(0, 1))  # (8 * in_channels, 84)
+        self.register_buffer("weight", weight.flatten(0, 1).contiguous())  # (8 * in_channels, 84)
         # The soft count of a response is slope * response + offset, between 0 and 1.
         self.register_buffer("slope", torch.ones(n_thresholds, _N_KERNELS))
         self.register_buffer("offset", torch.zeros(n_thresholds, _N_KERNELS))

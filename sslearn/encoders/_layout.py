@@ -11,9 +11,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-__all__ = ["ChannelsLast", "Conv2d", "Conv3d", "as_channels_last", "to_memory_format"]
+__all__ = [
+    "MIN_PRODUCT_ROWS",
+    "ChannelsLast",
+    "Conv2d",
+    "Conv3d",
+    "Linear",
+    "as_channels_last",
+    "to_memory_format",
+]
 
+# Matrix products of fewer rows than this, with one thread and with several, may use another kernel
+# and round differently (seen: 3 and 11).
+MIN_PRODUCT_ROWS = 8, 32
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -89,6 +101,19 @@ class Conv3d(_SameKernels, nn.Conv3d):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(x.float())
         return super().forward(x)
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes few samples in the same way as many, without a gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        exported = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if exported or torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        n, least = x.shape[0], MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
+        if n >= least:
+            return super().forward(x)
+        return super().forward(F.pad(x, (0, 0, 0, least - n)))[:n]
 
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")

@@ -7,6 +7,7 @@ from batches import batch, seeded
 
 from sslearn.augment import (
     ChannelDropout,
+    DifferenceNoise,
     Scaling,
     SegmentPermutation,
     TimeCropResize,
@@ -21,6 +22,28 @@ def test_scaling():
     torch.testing.assert_close(factor, factor[:, :, :1].expand_as(factor))
     assert factor[:, :, 0].std().item() == pytest.approx(0.2, rel=0.05)
     assert factor[:, :, 0].mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_difference_noise_is_as_small_as_a_series_is_smooth():
+    time = torch.linspace(0, 1, 400)
+    x = torch.stack((torch.sin(6 * time), 100 * time, torch.zeros(400))).expand(50, 3, 400)
+    change = DifferenceNoise(noise=0.5)(x, seeded()) - x
+    expected = 0.5 * x[0].diff(dim=1).square().mean(1).sqrt()
+    torch.testing.assert_close(change.std((0, 2)), expected, rtol=0.03, atol=0)
+    assert not change[:, 2].any()
+    single = torch.ones(3, 2, 1)
+    assert torch.equal(DifferenceNoise()(single, seeded()), single)
+
+
+def test_default_views_for_kernels():
+    weak = default_augment((2, 50), kernels=True)
+    assert [type(part).__name__ for part in weak.augmentations] == [
+        "TimeCropResize",
+        "Scaling",
+        "ChannelDropout",
+        "DifferenceNoise",
+    ]
+    assert repr(default_augment((6,), kernels=True)) == repr(default_augment((6,)))
 
 
 def test_time_crop_against_interp():

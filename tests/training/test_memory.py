@@ -39,13 +39,14 @@ def test_what_is_asked_for(monkeypatch, optimizer, n_views, autocast, looked_at,
     objective = Objective(encoder)
     objective.n_views = n_views
     device = torch.device("cpu")
-    data = Rows(rows=SimpleNamespace(is_stream=False), sample_shape=(4,), device=device)
+    data = Rows(rows=SimpleNamespace(is_stream=False), input_shape=(4,), device=device)
+    batches = SimpleNamespace(data=data, cached_bytes=1000)
     settings = SimpleNamespace(batch_size=64, optimizer=optimizer, autocast=autocast)
     asked = []
     with monkeypatch.context() as patch:
         patch.setattr(torch, "UntypedStorage", lambda n, device: asked.append(n))
-        ask_for_memory(objective, encoder if looked_at else None, data, settings)
-    assert asked == [expected]
+        ask_for_memory(objective, batches, settings, views_may_be_smaller=not looked_at)
+    assert asked == [1000 + expected]
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,3 @@ def test_an_objective_may_finish_early():
     for _, items in passes.chunks(single=True, finished=lambda: len(seen) == 3):
         seen.append(items)
     assert len(seen) == 3
-
-
-def test_a_batch_is_taken_by_its_numbers():
-    passes = _passes()
-    raw, index = passes.take(torch.tensor([3, 1]))
-    assert raw.tolist() == [[6.0, 7.0], [2.0, 3.0]]
-    assert index.tolist() == [3, 1]

@@ -1,0 +1,162 @@
+"""An encoder of two parts: a stem that is fixed, and a body that learns from its features."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ._checks import check_int, check_option
+from ._rotation import HadamardRotation
+
+__all__ = ["StemEncoder"]
+
+# Variance below which a block of features is not scaled up any further.
+_LEAST_VARIANCE = 1e-6
+
+
+class StemEncoder(nn.Module):
+    """A fixed stem, and a body that learns from its features; the output holds both.
+
+    A method trains the body alone. Since the stem does not change, its features of a view
+    are computed once where memory allows (``cached_views`` of the methods).
+
+    The output is one block: the features of the stem and those of the body, each scaled to a
+    total variance of 1 over training samples, concatenated and rotated by a
+    :class:`HadamardRotation`. A scaler that is fitted on few labelled samples then does no harm.
+
+    Parameters
+    ----------
+    stem : torch.nn.Module
+        Maps samples (n, ...) to features (n, `stem_width`). It has no parameters that learn, and
+        gives equal features twice.
+    body : torch.nn.Module
+        Maps these features to features (n, `body_width`), and learns.
+    stem_width, body_width : int
+        Numbers of features.
+    output : {"both", "body"}, default="both"
+        Whether the features of the stem come out too. "body" gives those of the body as they are.
+
+    See Also
+    --------
+    KernelBank : The stem for series.
+    default_encoder : Makes and sizes such an encoder for series.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.encoders import KernelBank, StemEncoder
+    >>> series = torch.randn(20, 3, 100, generator=torch.Generator().manual_seed(0))
+    >>> bank = KernelBank.from_samples(series, n_features=1512)
+    >>> body = torch.nn.Sequential(torch.nn.Linear(1512, 512), torch.nn.ReLU())
+    >>> encoder = StemEncoder(bank, body, stem_width=1512, body_width=512)
+    >>> encoder.calibrate(bank(series))
+    >>> encoder.eval()(series).shape
+    torch.Size([20, 2048])
+    """
+
+    stem_mean: torch.Tensor
+    stem_gain: torch.Tensor
+    body_mean: torch.Tensor
+    body_gain: torch.Tensor
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        body: nn.Module,
+        *,
+        stem_width: int,
+        body_width: int,
+        output: str = "both",
+    ) -> None:
+        super().__init__()
+        check_option("StemEncoder", "output", output, ("both", "body"))
+        self.stem = stem
+        self.body = body
+        self.stem_width = check_int("StemEncoder", "stem_width", stem_width)
+        self.body_width = check_int("StemEncoder", "body_width", body_width)
+        self.output = output
+        if output == "body":
+            return
+        self.register_buffer("stem_mean", torch.zeros(self.stem_width))
+        self.register_buffer("stem_gain", torch.ones(()))
+        self.register_buffer("body_mean", torch.zeros(self.body_width))
+        self.register_buffer("body_gain", torch.ones(()))
+        width = self.stem_width + self.body_width
+        # A rotation, not a projection: it has as many columns as it needs.
+        self.rotation = HadamardRotation(width, max_features=2 ** (width - 1).bit_length())
+
+    def extra_repr(self) -> str:
+        return f"output={self.output!r}"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode a batch of samples: (n, ...) to (n, width)."""
+        fixed = self.stem(x)
+        learned = self.body(fixed)
+        if self.output == "body":
+            return learned
+        # In one precision, also where an objective opened an autocast context.
+        fixed = (fixed - self.stem_mean) * self.stem_gain
+        learned = (learned.to(fixed.dtype) - self.body_mean) * self.body_gain
+        return self.rotation(torch.cat((fixed, learned), dim=1))
+
+    @torch.no_grad()
+    def calibrate(self, inputs: torch.Tensor) -> None:
+        """Set the statistics that depend on samples, once the body has its weights.
+
+        Batch norms of the body hold statistics of views, and serve samples: theirs are set to
+        those of samples. And the blocks that come out get their means and scales.
+
+        Parameters
+        ----------
+        inputs : torch.Tensor of shape (n, stem_width)
+            The stem's features of training samples; two at least.
+        """
+        set_batch_statistics(self.body, inputs)
+        if self.output == "body":
+            return
+        modes = [(module, module.training) for module in self.body.modules()]
+        learned = self.body.eval()(inputs)
+        for module, training in modes:
+            module.training = training
+        for features, mean, gain in (
+            (inputs, self.stem_mean, self.stem_gain),
+            (learned, self.body_mean, self.body_gain),
+        ):
+            mean.copy_(features.mean(0))
+            variance = features.var(0, correction=0).sum().clamp_min(_LEAST_VARIANCE)
+            gain.copy_(variance.rsqrt())
+
+
+@torch.no_grad()
+def set_batch_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
+    """Set the running statistics of batch norms to those of one batch; frozen ones stay.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network with batch norms, in any mode, which it keeps.
+    inputs : torch.Tensor of shape (n, ...)
+        A batch, of two samples at least.
+    """
+    norms = [
+        norm
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm)
+        and norm.track_running_stats
+        and not getattr(norm, "_sslearn_frozen", False)
+    ]
+    if not norms:
+        return
+    modes = [(child, child.training) for child in module.modules()]
+    momenta = [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None  # an average over batches, here of one
+    module(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for child, training in modes:
+        child.training = training
