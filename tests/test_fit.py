@@ -106,7 +106,8 @@ def test_views_are_drawn_as_often_as_they_are_kept(counting):
     _Counting.asked = 0
     # Held-out samples have the same two views in all epochs.
     small("SimCLR", augment=counting, max_epochs=9, cached_views=0, validation_fraction=0.25).fit(X)
-    assert _Counting.asked == 9 * 2 * 16 + 2 * 6
+    whitened_by = 4 * 18
+    assert _Counting.asked == whitened_by + 9 * 2 * 16 + 2 * 6
     _Counting.asked = 0
     small("SimCLR", augment=counting, max_epochs=9, encoder=default_encoder).fit(X)  # no stem
     assert _Counting.asked == 9 * 2 * 16
@@ -120,9 +121,9 @@ def test_views_of_a_callable_are_drawn_at_each_step():
         return x + torch.randn(x.shape, generator=generator)
 
     small("SimCLR", augment=augment, max_epochs=6).fit(rows("series"))
-    assert asked == [32] * 6
+    assert asked == [4 * 24] + [32] * 6  # the first for the whitening
     small("SimCLR", augment=augment, max_epochs=6, cached_views=4).fit(rows("series"))
-    assert sum(asked[6:]) == 4 * 24
+    assert sum(asked[7:]) == 4 * 24
 
 
 def test_too_few_cached_views_are_refused():
@@ -200,7 +201,8 @@ def test_fitted_encoders_keep_their_stem():
     stem = first.encoder_.features.module.stem.state_dict()
     for encoder in (first.encoder_.features, first.encoder_):
         again = small("VICReg", encoder=encoder, random_state=5).fit(2 * X)
-        kept = next(m for m in again.encoder_.modules() if isinstance(m, KernelBank)).state_dict()
+        kept = next(m for m in again.encoder_.modules() if isinstance(m, StemEncoder)).stem
+        kept = kept.state_dict()
         assert all(torch.equal(kept[key], stem[key]) for key in stem)
         assert again.transform(X).shape == (24, 2048)
         assert not np.allclose(again.transform(X), first.transform(X), atol=1e-3)
@@ -263,3 +265,25 @@ def test_samples_of_an_objective_without_views_are_encoded_once(monkeypatch):
     looks = len(many.embedding_rank_curve_) - len(few.embedding_rank_curve_)
     assert sum(calls) == n_few
     assert looks >= 0
+
+
+def test_the_stem_is_whitened_by_views(counting):
+    X = rows("series", n=60)
+    raw = torch.from_numpy(X)
+    for cached in ("auto", 0):
+        model = small("VICReg", embedding_dim=None, cached_views=cached).fit(X)
+        stem = model.encoder_.features.module.stem
+        assert stem.whitening.fitted
+        with torch.no_grad():
+            x = model.encoder_.standardize(raw)
+            views = torch.stack(
+                [stem.bank(counting(x, torch.Generator().manual_seed(i))) for i in range(6)], 1
+            )
+            before, after = (
+                (of - of.mean(1, keepdim=True)).square().mean() / of.mean(1).var(0).mean()
+                for of in (views, stem.whitening(views.flatten(0, 1)).view_as(views))
+            )
+        assert after < before
+    # Without training, and without views, it changes nothing.
+    assert not small("VICReg", max_epochs=0).fit(X).encoder_.features.module.stem.whitening.fitted
+    assert not small("LFR").fit(X).encoder_.features.module.stem.whitening.fitted

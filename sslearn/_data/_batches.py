@@ -12,12 +12,15 @@ import torch
 
 from .._objective import Batch
 from ..augment import Augmentation
+from ..encoders import ViewWhitening
 from ._rows import Rows
 from ._stem_cache import CACHE_BYTES, StemCache
 from ._training_data import TrainingData, autocast_off
 
 __all__ = ["Batches"]
 
+# Samples, and views of each, that a whitening is fitted on where none are kept.
+_WHITENED_SAMPLES, _WHITENED_VIEWS, _WHITENED_AT_ONCE = 1024, 4, 128
 # In a batch of fewer samples than this, all may have two equal views by chance.
 _ENOUGH_SAMPLES = 8
 
@@ -82,26 +85,44 @@ class Batches:
         check : callable
             Called for each block; may raise, which ends the computation.
         """
-        if not self.n_kept:
-            return
+        if self.n_kept:
 
-        def draw(places: torch.Tensor) -> torch.Tensor:
-            check()
-            index = places if self.data.index is None else self.data.index[places]
-            raw = self._raw(index)
-            if not self.n_views:
-                return self.data.inputs(self.data.clean(raw))
-            return self._views(raw, generator, n_views=1)
+            def draw(places: torch.Tensor) -> torch.Tensor:
+                check()
+                index = places if self.data.index is None else self.data.index[places]
+                raw = self._raw(index)
+                if not self.n_views:
+                    return self.data.inputs(self.data.clean(raw))
+                return self._views(raw, generator, n_views=1)
 
-        order = torch.Generator().manual_seed(generator.initial_seed())
-        self._cache = StemCache(draw, len(self.data), self.n_kept, block, order)
+            order = torch.Generator().manual_seed(generator.initial_seed())
+            self._cache = StemCache(draw, len(self.data), self.n_kept, block, order)
         if not self.n_views:
-            self.data.kept_inputs = self._cache.values[:, 0]
-        if self.watch and self.n_views:
+            self.data.kept_inputs = None if self._cache is None else self._cache.values[:, 0]
+        elif self.data.has_stem:
+            self._fit_whitening(generator, check)
+        if self.watch and self._cache is not None:
             self.watch = False
-            _warn_of_equal_views(
-                self._cache.views(torch.arange(min(block, len(self.data))), 2, generator)
-            )
+            _warn_of_equal_views(self._cache.values[:block, :2].float().unbind(1))
+
+    def _fit_whitening(self, generator: torch.Generator, check: Callable[[], None]) -> None:
+        """Fit the part of the stem that goes by views, and bring those that are kept up to date."""
+        assert self.data.stem is not None
+        for module in self.data.stem.modules():
+            if not isinstance(module, ViewWhitening) or bool(module.fitted):
+                continue
+            if self._cache is not None:
+                module.fit(self._cache.values)
+                self._cache.apply(module)
+                continue
+            # Some samples, since whatever is not kept has to be computed for this alone.
+            parts = self.data.reference_rows()[:_WHITENED_SAMPLES].split(_WHITENED_AT_ONCE)
+            views = []
+            for part in parts:
+                check()
+                drawn = self._views_of(part, generator, _WHITENED_VIEWS)
+                views.append(torch.stack(drawn.chunk(_WHITENED_VIEWS), dim=1))
+            module.fit(torch.cat(views))
 
     def release(self) -> None:
         """Free what was computed once."""
@@ -182,14 +203,21 @@ class Batches:
 
     def _views(self, raw: torch.Tensor, generator: torch.Generator, n_views: int) -> torch.Tensor:
         """Return views of raw samples, one view after the other, ready for the encoder."""
-        standardize = self.data.standardize
         with autocast_off(self.data.device):
-            unit = self.pieces(standardize.unit(raw))
+            return self._views_of(self.data.standardize.unit(raw), generator, n_views)
+
+    def _views_of(
+        self, unit: torch.Tensor, generator: torch.Generator, n_views: int
+    ) -> torch.Tensor:
+        """Return views of samples that are as views take them."""
+        with autocast_off(self.data.device):
+            unit = self.pieces(unit)
             if n_views > 1:
                 unit = torch.cat((unit,) * n_views)  # repeat takes three times as long
             if self.augment is not None:
                 unit = _augmented(self.augment, unit, generator)
-            return self.data.inputs(standardize.normalize(unit).contiguous())
+            normalized = self.data.standardize.normalize(unit)
+            return self.data.inputs(normalized.contiguous())
 
 
 def _augmented(

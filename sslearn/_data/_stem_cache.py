@@ -57,6 +57,11 @@ class StemCache:
         assert values is not None
         self.values = values
 
+    def apply(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replace the features by a function of them, of the same shape."""
+        for part in self.values.split(256):
+            part.copy_(function(part.flatten(0, 1).float()).view_as(part))
+
     def views(
         self, places: torch.Tensor, n_views: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, ...]:

@@ -64,6 +64,8 @@ class TrainingLoop:
         self.passes = passes = Passes(data, settings, len(objective.phases), seeds.order)
         self.generator = torch.Generator(data.device).manual_seed(seeds.views)
         self.held_out_seed = seeds.held_out_views
+        if settings.max_epochs:
+            batches.prepare(passes.batch_size, self.generator, self._check_stop)
         self.monitor = RankMonitor(
             objective,
             data,
@@ -127,7 +129,6 @@ class TrainingLoop:
         )
         self.rate.set(0)
         self._print_opening()
-        self.batches.prepare(self.passes.batch_size, self.generator, self._check_stop)
         self.clock.start()
 
     @torch.no_grad()

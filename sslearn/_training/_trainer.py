@@ -203,9 +203,14 @@ def train(
     """
     keep_freed_memory()
     stop.soft = True
-    steps = TrainingLoop(
-        objective, batches, held_out, settings, seeds, stop, listener or EpochListener()
-    )
+    try:
+        steps = TrainingLoop(
+            objective, batches, held_out, settings, seeds, stop, listener or EpochListener()
+        )
+    except Interrupted:  # while features of views were computed
+        if stop.cause == "user":
+            raise KeyboardInterrupt from None
+        raise
     lent = Lent(given_callbacks(settings.trainer_params))
     bar = Bar(steps)
     # Without an epoch there is nothing for a Trainer to do.

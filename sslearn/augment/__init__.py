@@ -17,6 +17,7 @@ from ._series import (
     SegmentPermutation,
     TimeCropResize,
     TimeMask,
+    TimeWarp,
 )
 from ._tables import FeatureCorruption, GaussianNoise
 
@@ -37,6 +38,7 @@ __all__ = [
     "Solarize",
     "TimeCropResize",
     "TimeMask",
+    "TimeWarp",
     "default_augment",
 ]
 

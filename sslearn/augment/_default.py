@@ -8,7 +8,7 @@ from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
 from ._images import GaussianBlur, RandomAffine, RandomResizedCrop
-from ._series import ChannelDropout, DifferenceNoise, Scaling, TimeCropResize, TimeMask
+from ._series import ChannelDropout, DifferenceNoise, Scaling, TimeCropResize, TimeMask, TimeWarp
 from ._tables import FeatureCorruption, GaussianNoise
 
 __all__ = ["default_augment", "is_ours", "noise_of"]
@@ -75,7 +75,8 @@ def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:
 
 
 def _for_kernels() -> list[Augmentation]:
-    return [TimeCropResize((0.7, 1.0)), Scaling(), ChannelDropout(), DifferenceNoise()]
+    views = [TimeCropResize((0.85, 1.0)), TimeWarp(), Scaling(0.1), ChannelDropout()]
+    return [*views, DifferenceNoise()]
 
 
 def _for_images(shape: tuple[int, ...]) -> list[Augmentation]:

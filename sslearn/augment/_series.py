@@ -6,6 +6,7 @@ from numbers import Integral
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .._sklearn import Interval
 from ._base import NON_NEGATIVE, PROBABILITY, SERIES, Augmentation, Pair
@@ -18,6 +19,7 @@ __all__ = [
     "SegmentPermutation",
     "TimeCropResize",
     "TimeMask",
+    "TimeWarp",
 ]
 
 
@@ -92,15 +94,71 @@ class TimeCropResize(Augmentation):
         low, high = self.scale
         fraction = uniform(x, low=low, high=high, generator=generator)
         start = uniform(x, generator=generator)
-        positions = window_positions(start, fraction, time)[:, None]  # (n, 1, time)
-        # Two reads per step: an interpolation matrix as for images would have time^2 entries.
-        before = positions.long()
-        after = (before + 1).clamp_(max=time - 1)
-        return torch.lerp(
-            x.gather(2, before.expand(x.shape)),
-            x.gather(2, after.expand(x.shape)),
-            positions - before,
-        )
+        return _read(x, window_positions(start, fraction, time)[:, None])
+
+
+class TimeWarp(Augmentation):
+    """Play parts of the series faster and others slower; its ends stay where they are.
+
+    Values between two steps are interpolated linearly. All channels share the speed.
+
+    Parameters
+    ----------
+    sigma : float, default=0.3
+        Standard deviation of the logarithm of the speed, which is drawn at `n_knots` evenly spaced
+        places, and in between is linear.
+    n_knots : int, default=6
+        Number of these places, from the first to the last step; 2 at least.
+
+    References
+    ----------
+    .. [1] T. T. Um et al., "Data Augmentation of Wearable Sensor Data for Parkinson's Disease
+       Monitoring using Convolutional Neural Networks", ICMI 2017, arXiv:1706.00527.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.augment import TimeWarp
+    >>> x = torch.linspace(0, 1, 50).expand(8, 1, 50)
+    >>> view = TimeWarp(sigma=0.5)(x)
+    >>> bool((view.diff() >= 0).all())  # time never runs backwards
+    True
+    >>> bool((view[..., 0] == 0).all())
+    True
+    """
+
+    _constraints = {
+        "sigma": NON_NEGATIVE,
+        "n_knots": Interval(Integral, 2, None, closed="left"),
+    }
+    _accepts = SERIES
+
+    def __init__(self, sigma: float = 0.3, n_knots: int = 6) -> None:
+        self.sigma = sigma
+        self.n_knots = n_knots
+
+    def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        time = x.shape[2]
+        if time < 2:
+            return x
+        logarithms = normal(x, 1, self.n_knots, generator=generator).mul_(self.sigma)
+        speed = F.interpolate(logarithms, size=time - 1, mode="linear", align_corners=True).exp_()
+        passed = F.pad(speed.cumsum(2), (1, 0))
+        # The whole time is passed at the end, whatever the mean speed.
+        return _read(x, passed * ((time - 1) / passed[..., -1:]))
+
+
+def _read(x: Tensor, positions: Tensor) -> Tensor:
+    """Read series at positions (n, 1, time), in steps, between which values are linear."""
+    last = x.shape[2] - 1
+    # Two reads per step: an interpolation matrix as for images would have time^2 entries.
+    before = positions.long().clamp_(max=last)
+    after = (before + 1).clamp_(max=last)
+    return torch.lerp(
+        x.gather(2, before.expand(x.shape)),
+        x.gather(2, after.expand(x.shape)),
+        positions - before,
+    )
 
 
 class TimeMask(Augmentation):

@@ -14,6 +14,7 @@ from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
 from ._rotation import HadamardRotation
 from ._stem import StemEncoder
+from ._whitening import ViewWhitening
 
 __all__ = [
     "MLP",
@@ -22,6 +23,7 @@ __all__ = [
     "PiecewiseLinear",
     "ResNet",
     "StemEncoder",
+    "ViewWhitening",
     "default_encoder",
 ]
 

@@ -14,6 +14,7 @@ from ._mlp import MLP
 from ._piecewise import PiecewiseLinear
 from ._resnet import ResNet
 from ._stem import StemEncoder
+from ._whitening import ViewWhitening
 
 __all__ = ["default_encoder"]
 
@@ -54,8 +55,9 @@ def default_encoder(
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
         of 1024, which outputs the features itself unless `embedding_dim` is given; for series with
-        `rows` a :class:`StemEncoder`: a :class:`KernelBank` and one layer of 512 on its features,
-        which learns; otherwise a :class:`ResNet`. Weights are drawn from torch's default generator.
+        `rows` a :class:`StemEncoder`: a :class:`KernelBank`, a :class:`ViewWhitening` of its
+        features, and a linear layer of 512, which learns; otherwise a :class:`ResNet`. Weights are
+        drawn from torch's default generator.
 
     Examples
     --------
@@ -88,12 +90,11 @@ def default_encoder(
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of kernels, and a layer on its features."""
     bank = KernelBank.from_samples(rows, n_features=_BANK_WIDTH)
+    whitening = ViewWhitening(bank.n_features)
     width = _LEARNED_WIDTH if embedding_dim is None else embedding_dim
-    body = nn.Sequential(
-        Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()
-    )
+    body = nn.Sequential(Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width))
     return StemEncoder(
-        bank,
+        nn.Sequential(OrderedDict(bank=bank, whitening=whitening)),
         body,
         stem_width=bank.n_features,
         body_width=width,

@@ -20,6 +20,7 @@ __all__ = [
     "Conv3d",
     "Linear",
     "as_channels_last",
+    "linear",
     "to_memory_format",
 ]
 
@@ -103,17 +104,22 @@ class Conv3d(_SameKernels, nn.Conv3d):
         return super().forward(x)
 
 
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Map features (n, d) linearly; without a gradient, few samples in the same way as many."""
+    exported = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if exported or torch.is_grad_enabled() or x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    n, least = x.shape[0], MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
+    if n >= least:
+        return F.linear(x, weight, bias)
+    return F.linear(F.pad(x, (0, 0, 0, least - n)), weight, bias)[:n]
+
+
 class Linear(nn.Linear):
-    """A linear layer that computes few samples in the same way as many, without a gradient."""
+    """A linear layer by :func:`linear`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        exported = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if exported or torch.is_grad_enabled() or x.device.type != "cpu":
-            return super().forward(x)
-        n, least = x.shape[0], MIN_PRODUCT_ROWS[torch.get_num_threads() > 1]
-        if n >= least:
-            return super().forward(x)
-        return super().forward(F.pad(x, (0, 0, 0, least - n)))[:n]
+        return linear(x, self.weight, self.bias)
 
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")

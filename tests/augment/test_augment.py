@@ -31,6 +31,7 @@ from sslearn.augment import (
     Solarize,
     TimeCropResize,
     TimeMask,
+    TimeWarp,
     default_augment,
 )
 
@@ -43,6 +44,7 @@ ALL = [
     (TimeCropResize(), SERIES),
     (TimeMask(p=1.0), SERIES),
     (DifferenceNoise(), SERIES),
+    (TimeWarp(), SERIES),
     (SegmentPermutation(p=1.0), SERIES),
     (ChannelDropout(rate=0.5), SERIES),
     (RandomResizedCrop(), IMAGE),

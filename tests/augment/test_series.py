@@ -12,6 +12,7 @@ from sslearn.augment import (
     SegmentPermutation,
     TimeCropResize,
     TimeMask,
+    TimeWarp,
     default_augment,
 )
 
@@ -35,10 +36,31 @@ def test_difference_noise_is_as_small_as_a_series_is_smooth():
     assert torch.equal(DifferenceNoise()(single, seeded()), single)
 
 
+def test_time_warp_against_interp():
+    n, time = 200, 40
+    x = torch.randn(n, 2, time, generator=seeded())
+    x[:, 0] = torch.arange(time)  # this channel tells where each value was read
+    view = TimeWarp(sigma=0.4, n_knots=4)(x, seeded(1))
+    positions = view[:, 0]
+    for row in range(n):
+        expected = np.interp(positions[row], np.arange(time), x[row, 1])
+        np.testing.assert_allclose(view[row, 1], expected, atol=1e-4)
+    assert not positions[:, 0].any()
+    torch.testing.assert_close(positions[:, -1], torch.full((n,), time - 1.0))
+    # The logarithm of the speed is linear between four places, and varies as asked for at these.
+    log_speed = positions.diff(dim=1).log()
+    bends = log_speed.diff(n=2, dim=1).abs() > 1e-3
+    assert bends.sum(1).float().mean() < 6
+    centred = log_speed - log_speed.mean(1, keepdim=True)
+    assert centred[:, 0].std().item() == pytest.approx(0.4 * (1 - 1 / 4) ** 0.5, rel=0.15)
+    torch.testing.assert_close(TimeWarp(sigma=0.0)(x, seeded()), x, rtol=0, atol=1e-4)
+
+
 def test_default_views_for_kernels():
     weak = default_augment((2, 50), kernels=True)
     assert [type(part).__name__ for part in weak.augmentations] == [
         "TimeCropResize",
+        "TimeWarp",
         "Scaling",
         "ChannelDropout",
         "DifferenceNoise",
