@@ -172,7 +172,7 @@ def test_a_collapse_behind_a_stem_is_seen(monkeypatch):
     bank = KernelBank.from_samples(torch.from_numpy(X), n_features=84)
     body = nn.Linear(84, 16)
     encoder = StemEncoder(bank, body, stem_width=84, body_width=16)
-    model = small("VICReg", encoder=encoder, max_epochs=150, learning_rate=0.03)
+    model = small("VICReg", encoder=encoder, max_epochs=400, learning_rate=0.03)
     with pytest.warns(ConvergenceWarning, match="collapsed"):
         model.fit(X)
     assert effective_rank(model.transform(X)) > 5

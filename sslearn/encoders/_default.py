@@ -56,7 +56,7 @@ def default_encoder(
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
         of 1024, which outputs the features itself unless `embedding_dim` is given; for series with
         `rows` a :class:`StemEncoder`: a :class:`KernelBank`, a :class:`ViewWhitening` of its
-        features, and a linear layer of 512, which learns; otherwise a :class:`ResNet`. Weights are
+        features, and one layer of 512 on these, which learns; otherwise a :class:`ResNet`. Weights are
         drawn from torch's default generator.
 
     Examples
@@ -92,7 +92,9 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     bank = KernelBank.from_samples(rows, n_features=_BANK_WIDTH)
     whitening = ViewWhitening(bank.n_features)
     width = _LEARNED_WIDTH if embedding_dim is None else embedding_dim
-    body = nn.Sequential(Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width))
+    body = nn.Sequential(
+        Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()
+    )
     return StemEncoder(
         nn.Sequential(OrderedDict(bank=bank, whitening=whitening)),
         body,
