@@ -190,7 +190,6 @@ def _split(
 def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
     data, name = read.data, type(estimator).__name__
     encoder = _build_encoder(estimator, data)
-    settings = Settings.from_estimator(estimator, autocast, len(data))
     # What does not change, at the encoder's beginning, is not part of what is trained.
     whole = estimator._keeps_encoder_whole or estimator._encoder_shape(data.sample_shape) != (
         data.sample_shape
@@ -199,6 +198,7 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     trained = encoder if split is None else split.body
     if split is not None:
         data.put_stem(split.stem, split.input_shape)
+    settings = Settings.from_estimator(estimator, autocast, len(data), has_stem=data.has_stem)
     objective = check_objective(estimator._make_objective(trained, data), name)
     batches = _make_batches(estimator, read, objective, settings)
     features = _joined_features(objective.features, trained, encoder, data)

@@ -111,13 +111,20 @@ class Settings:
     name: str
 
     @classmethod
-    def from_estimator(cls, estimator, autocast: torch.dtype | None, n_rows: int) -> Settings:
+    def from_estimator(
+        cls, estimator, autocast: torch.dtype | None, n_rows: int, *, has_stem: bool = False
+    ) -> Settings:
         """Resolve the parameters of an estimator that is fitted on `n_rows` samples."""
+        batch_size = resolve_batch_size(estimator.batch_size, n_rows)
         rate = estimator.learning_rate
         patience = estimator.n_iter_no_change
         return cls(
-            max_epochs=resolve_max_epochs(estimator.max_epochs, n_rows),
-            batch_size=resolve_batch_size(estimator.batch_size, n_rows),
+            max_epochs=resolve_max_epochs(
+                estimator.max_epochs,
+                n_rows,
+                steps_per_epoch=n_rows // batch_size if has_stem else None,
+            ),
+            batch_size=batch_size,
             learning_rate=None if rate == "auto" else float(rate),
             weight_decay=float(estimator.weight_decay),
             optimizer=estimator._optimizer(),

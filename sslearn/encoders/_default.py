@@ -56,8 +56,8 @@ def default_encoder(
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
         of 1024, which outputs the features itself unless `embedding_dim` is given; for series with
         `rows` a :class:`StemEncoder`: a :class:`KernelBank`, a :class:`ViewWhitening` of its
-        features, and one layer of 512 on these, which learns; otherwise a :class:`ResNet`. Weights are
-        drawn from torch's default generator.
+        features, and one layer of 512 on these, which learns; otherwise a :class:`ResNet`. Its
+        weights are drawn from torch's default generator.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sslearn._training._auto import resolve_cached_views
+from sslearn._training._auto import resolve_cached_views, resolve_max_epochs
 
 
 def _kept(cached_views="auto", **given):
@@ -26,3 +26,12 @@ def _kept(cached_views="auto", **given):
 )
 def test_cached_views_go_by_sizes(given, expected):
     assert _kept(**given) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "steps", "expected"),
+    [(200, 6, 134), (60, 1, 200), (1000, 15, 54), (7352, 28, 29), (100_000, 390, 20), (3, 0, 200)],
+)
+def test_layers_behind_a_stem_make_no_more_steps_than_are_enough(n_rows, steps, expected):
+    assert resolve_max_epochs("auto", n_rows, steps_per_epoch=steps) == expected
+    assert resolve_max_epochs(500, n_rows, steps_per_epoch=steps) == 500
