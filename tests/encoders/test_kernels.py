@@ -40,12 +40,12 @@ def _shares_by_hand(bank, x):
     """Count as the definition says, kernel by kernel, in float64."""
     found = []
     n_steps = x.shape[-1]
-    stride = math.ceil(n_steps / 512)
     x = x.astype(np.float64)
     signals = [(layer, x) for layer in bank.layers]
     signals += [(layer, np.diff(x, prepend=x[..., :1])) for layer in bank.layers_of_changes]
     for layer, signal in signals:
         d = layer.dilation
+        stride = min(math.ceil(n_steps / 512), max(d, math.ceil(n_steps / 512) // 8))
         padded = np.pad(signal, ((0, 0), (0, 0), (4 * d, 4 * d)))
         summed_weights = layer.weight.double().numpy().reshape(8, x.shape[1], 84)
         responses = np.empty((len(x), n_steps, 84))
@@ -138,11 +138,15 @@ def test_samples_of_all_sizes(shape):
 
 
 def test_long_series_are_counted_at_few_steps():
-    for n_steps, positions in [(512, 512), (513, 257), (3000, 500), (100_000, 511)]:
-        bank = KernelBank(1, n_steps)
-        stride = math.ceil(n_steps / 512)
-        for layer in bank.layers:
-            assert layer.responses(torch.zeros(1, 1, n_steps), stride).shape == (1, positions, 84)
+    for n_steps, positions in [
+        (512, [512] * 6),
+        (513, [513] + [257] * 6),
+        (3000, [3000, 1500, 750] + [500] * 6),
+        (100_000, [4167] * 5 + [3125, 1563, 782] + [511] * 4),
+    ]:
+        layers = KernelBank(1, n_steps).layers
+        found = [layer.responses(torch.zeros(1, 1, n_steps)).shape for layer in layers]
+        assert found == [(1, n, 84) for n in positions]
 
 
 def test_a_masked_sample_is_as_a_shorter_one():
@@ -267,7 +271,7 @@ def test_responses_to_a_flat_stretch_are_zero():
     # Wherever it lies: nine products with a sum of zero would leave a rounding.
     layer = KernelBank(1, 100).layers[0]
     for level in (0.1, 3.3, -1e3):
-        responses = layer.responses(torch.full((1, 1, 100), level), 1)
+        responses = layer.responses(torch.full((1, 1, 100), level))
         assert (responses[:, 4:-4] == 0).all()
 
 
