@@ -12,10 +12,11 @@ draws. A method is an estimator of sslearn, one with "(untrained)" behind it, wh
 
 Choices are made by folds of the training parts, which is the default: methods too are fitted
 without the fold that they are judged on. ``--test`` reads the test parts, once a choice is made.
-The first choice for series is VICReg, by folds of the quick dozen and of the subjects of HAR, before
-any test part was read with it. ``--quick`` takes a dozen of small sets. A job is one method on one part of one set and has one
-thread; ``--jobs`` says how many run at once. What ``--out`` holds is not run again, and what fails
-is noted there (``--retry`` takes it up). ``archive_page.py`` makes tables and pictures.
+The first choice for series is VICReg, by folds of the quick dozen and of the subjects of HAR,
+before any test part was read with it. ``--quick`` takes a dozen of small sets. A job is one method
+on one part of one set and has one thread; ``--jobs`` says how many run at once. What ``--out``
+holds is not run again, and what fails is noted there (``--retry`` takes it up).
+``archive_page.py`` makes tables and pictures.
 """
 
 import argparse
