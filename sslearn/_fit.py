@@ -40,7 +40,7 @@ from .encoders._layout import to_memory_format
 __all__ = ["fit"]
 
 # Frames from the warning of noisy views up to the caller of an estimator's fit.
-_TO_THE_CALLER = 7
+_TO_THE_CALLER = 8
 
 
 @dataclass
@@ -236,28 +236,24 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
 
 
 def _make_batches(estimator, read: _Data, objective: Objective, settings: Settings) -> Batches:
-    """Return what makes batches; warn if the noise of the views drowns a signal in X."""
+    """Return what makes batches; warn if a signal in X is lost in noise, or to kernels."""
     data = read.data
+    modules = [] if data.stem is None else data.stem.modules()
+    kernels = any(isinstance(module, KernelBank) for module in modules)
     own = getattr(estimator, "augment", None)
     augment = own
     if augment is None:
         shape = estimator._encoder_shape(data.sample_shape)
-        modules = [] if data.stem is None else data.stem.modules()
-        augment = default_augment(
-            shape,
-            rgb=data.standardize.is_photograph,
-            kernels=any(isinstance(module, KernelBank) for module in modules),
-        )
+        rgb = data.standardize.is_photograph
+        augment = default_augment(shape, rgb=rgb, kernels=kernels)
     drowned = None
     if objective.n_views:
-        drowned = read.statistics.drowned(data.standardize, noise_of(augment))
-    if drowned:
-        warnings.warn(
-            f"In X {drowned} by less than the noise of the views, so that little can be learned: "
-            "few values, or a unit of their own, make the others look small. Scale X first (each "
-            "channel by itself, or by a logarithm), or lower the noise by augment.",
-            stacklevel=_TO_THE_CALLER,
-        )
+        noise = noise_of(augment)
+        words = "the noise of the views, so that little can be learned"
+        drowned = _faint(read, noise, words, ", or lower the noise by augment")
+    if kernels and not drowned:
+        words = "the kernels of the encoder distinguish, so that these give nearly equal features"
+        _faint(read, KernelBank.ramp, words)
     return Batches(
         data,
         augment,
@@ -267,6 +263,19 @@ def _make_batches(estimator, read: _Data, objective: Objective, settings: Settin
         watch=own is not None,
         drowned=drowned,
     )
+
+
+def _faint(read: _Data, noise: float, words: str, remedy: str = "") -> str | None:
+    """Name signals in X that are below a noise, and warn of them."""
+    found = read.statistics.drowned(read.data.standardize, noise)
+    if found:
+        warnings.warn(
+            f"In X {found} by less than {words}: few values, or a unit of their own, make the "
+            "others look small. Scale X first (each channel by itself, or by a logarithm)"
+            f"{remedy}.",
+            stacklevel=_TO_THE_CALLER,
+        )
+    return found
 
 
 def _n_kept(

@@ -160,7 +160,9 @@ class TestEveryKind:
         copied = clone(estimator)
         assert not hasattr(copied, "encoder_")
         assert copied.get_params() == estimator.get_params()
-        assert len(pickle.dumps(estimator)) < 4e6, "heads or optimizer state were kept"
+        # The whitening of a stem has 1,512 x 1,512 numbers.
+        most = 11e6 if kind == "series" else 4e6
+        assert len(pickle.dumps(estimator)) < most, "heads or optimizer state were kept"
 
     def test_wrong_shapes(self, name, kind):
         X = rows(kind)
@@ -329,11 +331,20 @@ def test_a_column_that_was_constant_says_nothing_later(name):
         assert np.abs(estimator.transform(moved)).max() < 10 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "AMDIM"])
-def test_what_the_noise_drowns_is_told_to_the_caller(name):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SimCLR", "kernels of the encoder distinguish"),
+        ("LFR", "kernels of the encoder distinguish"),
+        ("AMDIM", "noise of the views"),
+    ],
+)
+def test_what_the_noise_drowns_is_told_to_the_caller(name, words):
     X = rows("series", n=100)
     X[::5] *= 1e4
-    with pytest.warns(UserWarning, match="80% of the samples differ.*noise of the views") as told:
+    with pytest.warns(
+        UserWarning, match=f"80% of the samples differ by less than the {words}"
+    ) as told:
         small(name).fit(X)
     assert [warning.filename for warning in told] == [__file__]
 

@@ -273,7 +273,7 @@ def test_the_stem_is_whitened_by_views(counting):
     for cached in ("auto", 0):
         model = small("VICReg", embedding_dim=None, cached_views=cached).fit(X)
         stem = model.encoder_.features.module.stem
-        assert stem.whitening.fitted
+        assert stem.whitening.is_fitted
         with torch.no_grad():
             x = model.encoder_.standardize(raw)
             views = torch.stack(
@@ -285,5 +285,7 @@ def test_the_stem_is_whitened_by_views(counting):
             )
         assert after < before
     # Without training, and without views, it changes nothing.
-    assert not small("VICReg", max_epochs=0).fit(X).encoder_.features.module.stem.whitening.fitted
-    assert not small("LFR").fit(X).encoder_.features.module.stem.whitening.fitted
+    assert (
+        not small("VICReg", max_epochs=0).fit(X).encoder_.features.module.stem.whitening.is_fitted
+    )
+    assert not small("LFR").fit(X).encoder_.features.module.stem.whitening.is_fitted

@@ -109,7 +109,7 @@ class Batches:
         """Fit the part of the stem that goes by views, and bring those that are kept up to date."""
         assert self.data.stem is not None
         for module in self.data.stem.modules():
-            if not isinstance(module, ViewWhitening) or bool(module.fitted):
+            if not isinstance(module, ViewWhitening) or module.is_fitted:
                 continue
             if self._cache is not None:
                 module.fit(self._cache.values)

@@ -94,6 +94,8 @@ class KernelBank(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: Width over which a response counts in part, in deviations of the responses.
+    ramp = _RAMP
 
     def __init__(
         self,

@@ -53,25 +53,28 @@ class ViewWhitening(nn.Module):
     tensor(2)
     """
 
-    weight: torch.Tensor
-    fitted: torch.Tensor
+    weight: torch.Tensor | None
 
     #: Nothing in it moves during training.
     is_fixed = True
 
     def __init__(self, n_features: int, *, shrinkage: float = 1.0) -> None:
         super().__init__()
-        n_features = check_int("ViewWhitening", "n_features", n_features)
+        self.n_features = check_int("ViewWhitening", "n_features", n_features)
         self.shrinkage = shrinkage
-        self.register_buffer("weight", torch.eye(n_features))
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("weight", None)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a map; before, nothing is changed."""
+        return self.weight is not None
 
     def extra_repr(self) -> str:
-        return f"n_features={len(self.weight)}, shrinkage={self.shrinkage}"
+        return f"n_features={self.n_features}, shrinkage={self.shrinkage}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Whiten features (n, n_features)."""
-        return linear(x, self.weight)
+        return x if self.weight is None else linear(x, self.weight)
 
     @torch.no_grad()
     def fit(self, views: torch.Tensor) -> None:
@@ -110,8 +113,7 @@ class ViewWhitening(nn.Module):
         after = (some @ weight).var(0, correction=0).sum()
         if after > 0:
             weight *= (some.var(0, correction=0).sum() / after).sqrt()
-        self.weight.copy_(weight)
-        self.fitted.fill_(True)
+        self.weight = weight.float()
 
 
 def _apart(views: torch.Tensor) -> torch.Tensor:

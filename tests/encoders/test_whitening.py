@@ -52,5 +52,5 @@ def test_views_that_are_alike_change_nothing():
     x = torch.randn(4, 5)
     assert torch.equal(whitening(x), x)
     whitening.fit(torch.randn(6, 1, 5).expand(6, 3, 5))
-    assert not whitening.fitted
+    assert not whitening.is_fitted
     assert torch.equal(whitening(x), x)
