@@ -1,6 +1,7 @@
 """The bank of kernels: its features by hand, and that rounding decides none of them."""
 
 import copy
+import functools
 import io
 import itertools
 import math
@@ -14,6 +15,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from sslearn import VICReg
 from sslearn.encoders import HadamardRotation, KernelBank
 
 
@@ -265,6 +267,28 @@ def test_rounding_does_not_decide(way, kind):
     assert found.dtype == torch.float32
     # The features have unit deviation, or less.
     assert (found - expected).abs().max() < 1e-4
+
+
+@functools.cache
+def _fitted(kind):
+    """The encoder of a fit, without its standardisation, in eval mode."""
+    model = VICReg(max_epochs=2, random_state=0, device="cpu").fit(AWKWARD[kind])
+    return model.encoder_.features
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+@pytest.mark.parametrize("way", [*(way for way in WAYS if way != "autocast"), "exported"])
+def test_rounding_does_not_decide_behind_the_kernels(way, kind):
+    x, encoder = AWKWARD[kind], _fitted(kind)
+    with _threads(1), torch.no_grad():
+        expected = encoder(x)
+        if way == "exported":
+            batch = {0: torch.export.Dim("batch", min=2)}
+            found = torch.export.export(encoder, (x,), dynamic_shapes=(batch,)).module()(x)
+        else:
+            found = WAYS[way](encoder, x)
+    deviation = expected.std(0).mean()
+    assert (found - expected).abs().max() <= 1e-4 * deviation
 
 
 def test_responses_to_a_flat_stretch_are_zero():
