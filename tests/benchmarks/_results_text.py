@@ -113,8 +113,8 @@ frozen. Percent of the test samples that are correctly classified:
 
 In italics, baselines:
 
-- *random encoder*: the untrained encoder of a method, whose batch statistics alone are set by an
-  epoch with a learning rate of 1e-12. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
+- *random encoder*: the untrained encoder of a method (`max_epochs=0`), whose batch statistics alone
+  are set, by a pass over the samples. *(CPC)* is the one that sees patches, and *(AMDIM)*, on
   tables, the one that reads a table as a series.
 - *raw rows*, *PCA* (128 components, or half of the columns; not whitened, and turned at random, so
   that the probe's scaler leaves them their weights) and, for series, *statistics and spectrum* of

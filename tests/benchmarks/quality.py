@@ -52,7 +52,7 @@ UNTRAINED = {
     "random encoder (CPC)": "CPC",
     "random encoder (AMDIM)": "AMDIM",
 }
-UNTRAINED_SETTINGS = {"max_epochs": 1, "learning_rate": 1e-12}
+UNTRAINED_SETTINGS = {"max_epochs": 0}
 WITHOUT_SEED = ("raw", "pca", "hand-made", "Catch22")
 KEY = ("data", "part", "method", "seed", "settings")
 FIGURES = (
