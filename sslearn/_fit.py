@@ -62,6 +62,7 @@ class _Built:
     encoder: nn.Module
     cost: Cost
     settings: Settings
+    is_own_encoder: bool
 
     def fitted(self, history: History) -> dict[str, Any]:
         """Return the attributes of an estimator whose fit ends here, apart from the encoder."""
@@ -85,7 +86,9 @@ class _Built:
         if data.has_stem:
             features = encoder.get_submodule("features")
             assert isinstance(features, Features)
-            features.calibrate(data.reference_inputs())
+            # An encoder of the caller's may have been trained before.
+            trained = self.settings.max_epochs > 0 or self.is_own_encoder
+            features.calibrate(data.reference_inputs(), trained=trained)
         to_memory_format(encoder.cpu().eval(), channels_last=False)
         return encoder
 
@@ -208,7 +211,8 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
         to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
     whole_encoder = _with_standardize(features, data.standardize, data.rows)
-    return _Built(objective, batches, features, whole_encoder, cost, settings)
+    own = estimator.encoder is not None
+    return _Built(objective, batches, features, whole_encoder, cost, settings, own)
 
 
 def _joined_features(

@@ -65,11 +65,11 @@ class Features(nn.Module):
         widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
         return Features(nn.Sequential(*found), *widths) if found and widths else self
 
-    def calibrate(self, inputs: torch.Tensor) -> None:
+    def calibrate(self, inputs: torch.Tensor, *, trained: bool) -> None:
         """Set what depends on samples after training, see :meth:`StemEncoder.calibrate`."""
         for module in self.modules():
             if isinstance(module, StemEncoder):
-                module.calibrate(inputs)
+                module.calibrate(inputs, trained=trained)
                 return
 
 

@@ -48,7 +48,7 @@ _PARAMETERS = {
     "max_epochs": """int or "auto"
     Passes over the samples. "auto" depends on their number, see 'What "auto" means' in the user
     guide. 0 gives the untrained encoder: its initial weights, after one pass for batch
-    statistics.""",
+    statistics; of the default encoder for series, the features of the bank of kernels alone.""",
     "batch_size": """int or "auto"
     Samples in a step. A last batch that is not full is dropped; fewer samples than this make one
     batch. "auto" depends on their number, see 'What "auto" means' in the user guide.""",

@@ -101,7 +101,7 @@ class StemEncoder(nn.Module):
         return self.rotation(torch.cat((fixed, learned), dim=1))
 
     @torch.no_grad()
-    def calibrate(self, inputs: torch.Tensor) -> None:
+    def calibrate(self, inputs: torch.Tensor, *, trained: bool = True) -> None:
         """Set the statistics that depend on samples, once the body has its weights.
 
         Batch norms of the body hold statistics of views, and serve samples: theirs are set to
@@ -111,6 +111,9 @@ class StemEncoder(nn.Module):
         ----------
         inputs : torch.Tensor of shape (n, stem_width)
             The stem's features of training samples; two at least.
+        trained : bool, default=True
+            Whether the body has been trained. If False, its features do not come out with those
+            of the stem, in as many columns: as drawn, they only take weight from these.
         """
         set_batch_statistics(self.body, inputs)
         if self.output == "body":
@@ -126,6 +129,8 @@ class StemEncoder(nn.Module):
             mean.copy_(features.mean(0))
             variance = features.var(0, correction=0).sum().clamp_min(_LEAST_VARIANCE)
             gain.copy_(variance.rsqrt())
+        if not trained:
+            self.body_gain.zero_()
 
 
 @torch.no_grad()
