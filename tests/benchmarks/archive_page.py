@@ -11,12 +11,15 @@ are printed.
 import argparse
 from pathlib import Path
 
+import numpy as np
 from _archive_plots import ranks_picture, scatter_picture
 from _archive_tables import (
     BASELINE,
     EVERYTHING,
     GROUPS,
+    UNTRAINED,
     accuracies,
+    gain,
     label,
     overview,
     published,
@@ -53,7 +56,29 @@ def introduction(rows, reference):
 
     n_sets = len({row["data"] for row in rows if label(row) == reference})
     words = {"n_sets": n_sets, "dates": told("date"), "machines": told("machine")}
-    return INTRODUCTION.format(reference=reference, **words)
+    head = INTRODUCTION.format(reference=reference, **words)
+    return f"{head}\n## At a glance\n\n{at_a_glance(rows, reference)}"
+
+
+def at_a_glance(rows, reference):
+    """Where training pays, and where not, on all sets."""
+    lines = []
+    for column, told in (("few", "five labels a class"), ("all", "all labels")):
+        found = accuracies(rows, column)
+        ours, over = found[reference], []
+        for other, words in (
+            (f"{reference}{UNTRAINED}", "the bank that training begins with"),
+            (BASELINE, f"{BASELINE} under the same probe"),
+        ):
+            if other in found and other != reference:
+                n_better = sum(ours[name] > found[other].get(name, np.inf) for name in ours)
+                n_worse = sum(ours[name] < found[other].get(name, -np.inf) for name in ours)
+                over.append(
+                    f"{gain(ours, found[other])} points over {words} (better on {n_better} sets, "
+                    f"worse on {n_worse})"
+                )
+        lines.append(f"- **With {told}**: {'; '.join(over)}.")
+    return "\n".join(lines)
 
 
 def test_rows(paths):
