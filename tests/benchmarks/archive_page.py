@@ -31,7 +31,7 @@ from archive import COLUMNS, KEY
 INTRODUCTION = """# Series: the UCR and UEA archives
 
 How good are the features of `{reference}` with its **default parameters** on {n_sets} data sets of
-series, beside what one would pick instead? Nothing is set for a single data set. Written by
+series, compared with what one would pick instead? Nothing is set for a single data set. Written by
 `tests/benchmarks/archive_page.py` from what `tests/benchmarks/archive.py` measured.
 
 **Date**: {dates}. **Machine**: {machines} a job.
@@ -138,7 +138,7 @@ def main():
             continue
         found, name, ours = beside_published(group, arguments.published, reference)
         lines, *ranks = ranked(found, name)
-        blocks.append("\n".join([f"### {title}, beside published accuracies", "", *lines]))
+        blocks.append("\n".join([f"### {title}, and published accuracies", "", *lines]))
         if arguments.out and not made:
             made = pictures(group, found, name, ours, ranks, arguments.out)
     text = "\n\n".join([*blocks, *(f"![{told}]({path.name})" for path, told in made)])
