@@ -98,8 +98,8 @@ series, images) decides these; nothing is set for a single data set. Written by
 kernels: a residual network, which `CPC` and `AMDIM` still have. With the new one (linear probe of
 `_linear_probe.py`, 2026-11-28, AMD EPYC, 1 thread, one seed) HAR has 96.8 / 96.0 / 93.1 with all,
 10% and 1% of the labels for `VICReg` (89 s), 96.5 / 95.5 / 91.7 for `BarlowTwins`, 97.0 / 95.8 /
-88.9 untrained; MiniRocket under the same probe 97.3 / 96.6 / 90.2. [76 data sets of series](archive.md)
-are on a page of their own.
+88.9 untrained; MiniRocket under the same probe 97.3 / 96.6 / 90.2. [76 data sets of
+series](archive.md) are on a page of their own.
 
 Methods are fitted on all training samples, without labels; features are those of the last epoch,
 frozen. Percent of the test samples that are correctly classified:
