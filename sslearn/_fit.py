@@ -34,7 +34,7 @@ from ._training._settings import Seeds, Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
-from .encoders import KernelBank
+from .encoders import KernelBank, PatchBank
 from .encoders._layout import to_memory_format
 
 __all__ = ["fit"]
@@ -242,14 +242,15 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
 def _make_batches(estimator, read: _Data, objective: Objective, settings: Settings) -> Batches:
     """Return what makes batches; warn if a signal in X is lost in noise, or to kernels."""
     data = read.data
-    modules = [] if data.stem is None else data.stem.modules()
+    modules = [] if data.stem is None else list(data.stem.modules())
     kernels = any(isinstance(module, KernelBank) for module in modules)
+    patches = any(isinstance(module, PatchBank) for module in modules)
     own = getattr(estimator, "augment", None)
     augment = own
     if augment is None:
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
-        augment = default_augment(shape, rgb=rgb, kernels=kernels)
+        augment = default_augment(shape, rgb=rgb, bank=kernels or patches)
     drowned = None
     if objective.n_views:
         noise = noise_of(augment)

@@ -24,7 +24,7 @@ __all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
 _CHUNK_BYTES = 2**20
 # A sample of rows that is kept while an estimator is fitted: enough to
 # describe all of them, but fewer of large images.
-_SAMPLE_ROWS, _SAMPLE_BYTES = 256, 32 * 2**20
+_SAMPLE_ROWS, _SAMPLE_BYTES = 256, 64 * 2**20
 # Dtypes for which torch has few operations, and those that hold all their values.
 _CASTS = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
 _CASTS |= {getattr(torch, name): torch.float32 for name in dir(torch) if name[:7] == "float8_"}

@@ -131,18 +131,19 @@ def name_of(autocast: torch.dtype | None) -> str:
 
 
 def automatic_rate(
-    optimizer: str | Callable, n_steps: int, batch_size: int, *, n_axes: int
+    optimizer: str | Callable, n_steps: int, batch_size: int, *, n_axes: int, has_stem: bool = False
 ) -> float:
     """Return the learning rate of ``learning_rate="auto"``.
 
     In a step Adam moves a weight by about the learning rate, whatever the gradient. If there are
     few steps, they must be long ones: the product of steps and rate is kept, up to ten times the
     usual rate. Networks for tables have no norm in each layer and get worse above the usual rate;
-    on series (HAR) the longest steps lost a point. SGD and LARS have the rates of their papers.
+    on series (HAR) the longest steps lost a point, and so they do behind a stem. SGD and LARS have
+    the rates of their papers.
     """
     if optimizer == "sgd":
         return 0.1
     if optimizer == "lars":
         return 0.3 * batch_size / 256
-    highest = {1: 1e-3, 2: 3e-3}.get(n_axes, 1e-2)
+    highest = 1e-3 if n_axes == 1 else 3e-3 if n_axes == 2 or has_stem else 1e-2
     return min(highest, max(1e-3, 15 / max(1, n_steps)))

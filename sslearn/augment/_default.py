@@ -15,7 +15,7 @@ __all__ = ["default_augment", "is_ours", "noise_of"]
 
 
 def default_augment(
-    sample_shape: tuple[int, ...], *, rgb: bool = True, kernels: bool = False
+    sample_shape: tuple[int, ...], *, rgb: bool = True, bank: bool = False
 ) -> Augmentation:
     """Return the default augmentation for samples of a shape.
 
@@ -30,10 +30,11 @@ def default_augment(
     rgb : bool, default=True
         Whether three channels of an image are red, green and blue. If False, or with another
         number of channels, each channel is an independent band that is not mixed with the others.
-    kernels : bool, default=False
-        Whether the views of series are for an encoder that begins with a
-        :class:`~sslearn.encoders.KernelBank`. They are then weaker, since noise and edges would
-        hide from short kernels what they respond to.
+    bank : bool, default=False
+        Whether the views are for an encoder that begins with a
+        :class:`~sslearn.encoders.KernelBank` or a :class:`~sslearn.encoders.PatchBank`. Those of
+        series are then weaker, and those of images of 16 pixels or more have no noise, since noise
+        and edges would hide from short kernels and small patches what they respond to.
 
     Returns
     -------
@@ -55,9 +56,11 @@ def default_augment(
             "default_augment takes samples of shape (features,), (channels, time), (channels, "
             f"height, width) and (channels, depth, height, width). Got {shape} instead."
         )
-    if len(shape) == 2 and kernels:
+    if len(shape) == 2 and bank:
         return Compose(_for_kernels())
     made = Compose(parts[len(shape)](shape))
+    if len(shape) == 3 and bank and min(shape[1:]) >= 16:
+        made = Compose([part for part in made.augmentations if not isinstance(part, GaussianNoise)])
     if len(shape) == 3 and shape[0] == 3 and not rgb:
         bands = ColorJitter(saturation=0.0, hue=0.0, rgb=False)
         found = [bands if isinstance(part, ColorJitter) else part for part in made.augmentations]

@@ -2,15 +2,17 @@
 
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
 here cover every kind of array that the estimators take: :class:`MLP`, after a
-:class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` of a
-:class:`KernelBank` for series, and :class:`ResNet` for images and volumes.
-:func:`default_encoder` chooses and sizes one.
+:class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` on a
+:class:`KernelBank` for series and on a :class:`PatchBank` for images and volumes, and a
+:class:`ResNet` for all of these. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder
 from ._kernels import KernelBank
 from ._mlp import MLP
+from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
+from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._rotation import HadamardRotation
 from ._stem import StemEncoder
@@ -20,7 +22,9 @@ __all__ = [
     "MLP",
     "HadamardRotation",
     "KernelBank",
+    "PatchBank",
     "PiecewiseLinear",
+    "PrincipalAxes",
     "ResNet",
     "StemEncoder",
     "ViewWhitening",

@@ -1,5 +1,6 @@
 """An encoder for every kind of data."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,9 @@ from ._checks import check_ints
 from ._kernels import KernelBank
 from ._layout import Linear
 from ._mlp import MLP
+from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
+from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._stem import StemEncoder
 from ._whitening import ViewWhitening
@@ -22,6 +25,12 @@ __all__ = ["default_encoder"]
 _TABLE_WIDTH, _WIDTH = 1024, 128
 # Features of the bank for series, and of the layer that learns: 2,048 columns beside each other.
 _BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
+# The same for images and volumes: principal axes of the responses to many patches if there are
+# enough samples to find them, and else the responses to a few.
+_AXES, _LEARNED_FROM_IMAGES = 1024, 1024
+_N_PATCHES, _FEW_FEATURES, _PER_AXIS = 200, 1024, 2
+# Deviation of the features of patches in the output: with few labels the learned ones are better.
+_WEIGHT_OF_PATCHES = 0.5
 
 
 def default_encoder(
@@ -41,23 +50,27 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of output features. If None, 1024 for tables, 2048 for series with `rows`, and
+        Number of output features. If None, 1024 for tables, 2048 for other samples with `rows`, and
         otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for each
-        channel for series). A number makes the encoder of series give the features of its layer
+        channel for series). A number makes a :class:`StemEncoder` give the features of its layer
         that learns only, and a ResNet those of its last stage only, which usually are worse.
-    rows : torch.Tensor of shape (n, features) or (n, channels, time), default=None
-        Standardised training samples, used to encode the columns of a table, and to choose the
-        thresholds of the kernels for series. If None, columns are not encoded, and series get a
-        :class:`ResNet`.
+    rows : torch.Tensor of shape (n, *sample_shape), default=None
+        Standardised training samples, used to encode the columns of a table, to choose the
+        thresholds of the kernels for series, and as a source of patches for images and volumes. If
+        None, columns are not encoded, and the others get a :class:`ResNet`.
 
     Returns
     -------
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which outputs the features itself unless `embedding_dim` is given; for series with
-        `rows` a :class:`StemEncoder`: a :class:`KernelBank`, a :class:`ViewWhitening` of its
-        features, and one layer of 512 on these, which learns; otherwise a :class:`ResNet`. Its
-        weights are drawn from torch's default generator.
+        of 1024, which outputs the features itself unless `embedding_dim` is given. For others with
+        `rows` a :class:`StemEncoder`: a bank of features that is fixed, their
+        :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
+        :class:`KernelBank` of 1,512 features for series, with a layer of 512. For images and
+        volumes it is a :class:`PatchBank`, with a layer of 1024: of 200 patches and
+        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and otherwise of
+        as many patches as give some 1,000 features. Without `rows` a :class:`ResNet`. Weights are
+        drawn from torch's default generator.
 
     Examples
     --------
@@ -79,8 +92,12 @@ def default_encoder(
         encoding = PiecewiseLinear.from_rows(rows)
         network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
         return nn.Sequential(OrderedDict(encoding=encoding, network=network))
-    if len(shape) == 2 and rows is not None:
-        return _on_kernels(rows, embedding_dim)
+    if rows is not None:
+        return (
+            _on_kernels(rows, embedding_dim)
+            if len(shape) == 2
+            else _on_patches(rows, embedding_dim)
+        )
     settings = resnet_settings(shape)
     if embedding_dim is not None:
         settings |= {"embedding_dim": embedding_dim, "pool": "mean"}
@@ -90,17 +107,42 @@ def default_encoder(
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of kernels, and a layer on its features."""
     bank = KernelBank.from_samples(rows, n_features=_BANK_WIDTH)
-    whitening = ViewWhitening(bank.n_features)
-    width = _LEARNED_WIDTH if embedding_dim is None else embedding_dim
-    body = nn.Sequential(
-        Linear(bank.n_features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()
-    )
+    return _on_bank(OrderedDict(bank=bank), bank.n_features, _LEARNED_WIDTH, embedding_dim)
+
+
+def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
+    """Make a bank of patches, and a layer on its features."""
+    n_cells: int = math.prod(PatchBank(rows.shape[1], tuple(rows.shape[2:])).cells)
+    few = max(1, _FEW_FEATURES // (2 * n_cells))
+    if len(rows) < _PER_AXIS * _AXES or few >= _N_PATCHES:
+        bank = PatchBank.from_samples(rows, n_patches=few)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(bank=bank)
+        width = bank.n_features
+    else:
+        bank = PatchBank.from_samples(rows, n_patches=_N_PATCHES)
+        axes = PrincipalAxes.from_features(bank(rows), _AXES)
+        parts, width = OrderedDict(bank=bank, axes=axes), _AXES
+    return _on_bank(parts, width, _LEARNED_FROM_IMAGES, embedding_dim, _WEIGHT_OF_PATCHES)
+
+
+def _on_bank(
+    parts: OrderedDict[str, nn.Module],
+    width: int,
+    learned: int,
+    embedding_dim: int | None,
+    stem_weight: float = 1.0,
+) -> StemEncoder:
+    """Whiten the features of a bank, and put a layer that learns on them."""
+    parts["whitening"] = ViewWhitening(width)
+    learned = learned if embedding_dim is None else embedding_dim
+    body = nn.Sequential(Linear(width, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU())
     return StemEncoder(
-        nn.Sequential(OrderedDict(bank=bank, whitening=whitening)),
+        nn.Sequential(parts),
         body,
-        stem_width=bank.n_features,
-        body_width=width,
+        stem_width=width,
+        body_width=learned,
         output="both" if embedding_dim is None else "body",
+        stem_weight=stem_weight,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,8 +23,8 @@ class StemEncoder(nn.Module):
     A method trains the body alone. Since the stem does not change, its features of a view
     are computed once where memory allows (``cached_views`` of the methods).
 
-    The output is one block: the features of the stem and those of the body, each scaled to a
-    total variance of 1 over training samples, concatenated and rotated by a
+    The output is one block: the features of the stem and those of the body, both scaled to a
+    total variance of 1 over training samples (see `stem_weight`), concatenated and rotated by a
     :class:`HadamardRotation`. A scaler that is fitted on few labelled samples then does no harm.
 
     Parameters
@@ -36,6 +38,9 @@ class StemEncoder(nn.Module):
         Numbers of features.
     output : {"both", "body"}, default="both"
         Whether the features of the stem come out too. "body" gives those of the body as they are.
+    stem_weight : float, default=1.0
+        Deviation of the features of the stem in the output, in units of that of the body's. The
+        smaller, the more the output is like that of the body alone.
 
     See Also
     --------
@@ -68,6 +73,7 @@ class StemEncoder(nn.Module):
         stem_width: int,
         body_width: int,
         output: str = "both",
+        stem_weight: float = 1.0,
     ) -> None:
         super().__init__()
         check_option("StemEncoder", "output", output, ("both", "body"))
@@ -75,7 +81,13 @@ class StemEncoder(nn.Module):
         self.body = body
         self.stem_width = check_int("StemEncoder", "stem_width", stem_width)
         self.body_width = check_int("StemEncoder", "body_width", body_width)
+        if not (isinstance(stem_weight, float | int) and 0 < stem_weight < math.inf):
+            raise ValueError(
+                "The 'stem_weight' parameter of StemEncoder must be a float in the range "
+                f"(0.0, inf). Got {stem_weight!r} instead."
+            )
         self.output = output
+        self.stem_weight = float(stem_weight)
         if output == "body":
             return
         self.register_buffer("stem_mean", torch.zeros(self.stem_width))
@@ -87,7 +99,7 @@ class StemEncoder(nn.Module):
         self.rotation = HadamardRotation(width, max_features=2 ** (width - 1).bit_length())
 
     def extra_repr(self) -> str:
-        return f"output={self.output!r}"
+        return f"output={self.output!r}, stem_weight={self.stem_weight}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode a batch of samples: (n, ...) to (n, width)."""
@@ -122,13 +134,13 @@ class StemEncoder(nn.Module):
         learned = self.body.eval()(inputs)
         for module, training in modes:
             module.training = training
-        for features, mean, gain in (
-            (inputs, self.stem_mean, self.stem_gain),
-            (learned, self.body_mean, self.body_gain),
+        for features, mean, gain, weight in (
+            (inputs, self.stem_mean, self.stem_gain, self.stem_weight),
+            (learned, self.body_mean, self.body_gain, 1.0),
         ):
             mean.copy_(features.mean(0))
             variance = features.var(0, correction=0).sum().clamp_min(_LEAST_VARIANCE)
-            gain.copy_(variance.rsqrt())
+            gain.copy_(weight * variance.rsqrt())
         if not trained:
             self.body_gain.zero_()
 

@@ -11,10 +11,12 @@ from sslearn.augment import (
     ColorJitter,
     Compose,
     GaussianBlur,
+    GaussianNoise,
     RandomAffine,
     RandomGrayscale,
     RandomResizedCrop,
     Solarize,
+    default_augment,
 )
 
 # ---------------------------------------------------------------- geometry
@@ -317,3 +319,14 @@ def test_tiny_images(augment, shape):
     view = augment(batch(3, shape), seeded())
     assert view.shape == (3, *shape)
     assert view.isfinite().all()
+
+
+def test_default_views_for_patches():
+    for shape in [(1, 28, 28), (3, 16, 16)]:
+        parts = default_augment(shape).augmentations
+        for_patches = default_augment(shape, bank=True).augmentations
+        assert isinstance(parts[-1], GaussianNoise)
+        assert repr(for_patches) == repr(parts[:-1])
+    # Of fewer pixels noise hides less than it teaches.
+    for shape in [(1, 8, 8), (3, 32, 32)]:
+        assert repr(default_augment(shape, bank=True)) == repr(default_augment(shape))

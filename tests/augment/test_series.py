@@ -57,7 +57,7 @@ def test_time_warp_against_interp():
 
 
 def test_default_views_for_kernels():
-    weak = default_augment((2, 50), kernels=True)
+    weak = default_augment((2, 50), bank=True)
     assert [type(part).__name__ for part in weak.augmentations] == [
         "TimeCropResize",
         "TimeWarp",
@@ -65,7 +65,7 @@ def test_default_views_for_kernels():
         "ChannelDropout",
         "DifferenceNoise",
     ]
-    assert repr(default_augment((6,), kernels=True)) == repr(default_augment((6,)))
+    assert repr(default_augment((6,), bank=True)) == repr(default_augment((6,)))
 
 
 def test_time_crop_against_interp():

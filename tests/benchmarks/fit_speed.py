@@ -143,7 +143,7 @@ def kernels_loop(X, head, batch_size, epochs, n_kept=8):
     bank, whitening = encoder.stem
     head = copy.deepcopy(head)
     augment, generator = (
-        default_augment(X.shape[1:], kernels=True),
+        default_augment(X.shape[1:], bank=True),
         torch.Generator().manual_seed(0),
     )
     n, n_batches = len(data), len(data) // batch_size

@@ -9,11 +9,11 @@ from sslearn.encoders._layout import Linear
 from sslearn.encoders._stem import set_batch_statistics
 
 
-def _encoder(output="both", body_width=5):
+def _encoder(output="both", body_width=5, **params):
     torch.manual_seed(0)
     stem = nn.Sequential(nn.Flatten(), nn.Linear(12, 7)).requires_grad_(False)
     body = nn.Sequential(nn.Linear(7, body_width), nn.BatchNorm1d(body_width), nn.ReLU())
-    encoder = StemEncoder(stem, body, stem_width=7, body_width=body_width, output=output)
+    encoder = StemEncoder(stem, body, stem_width=7, body_width=body_width, output=output, **params)
     return encoder, torch.randn(40, 3, 4)
 
 
@@ -33,6 +33,17 @@ def test_blocks_of_equal_variance_are_rotated():
     torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.var(0, correction=0).sum(), torch.tensor(2.0))
     assert bool((found.mean(0).abs() < 1e-6).all())
+
+
+def test_the_weight_of_the_stem():
+    encoder, x = _encoder(stem_weight=0.5)
+    encoder.calibrate(encoder.stem(x))
+    with torch.no_grad():
+        found = encoder.eval()(x)
+    torch.testing.assert_close(found.var(0, correction=0).sum(), torch.tensor(1.25))
+    for wrong in (0, -1.0, float("inf"), "half"):
+        with pytest.raises(ValueError, match=r"'stem_weight' parameter .* range \(0.0, inf\)"):
+            _encoder(stem_weight=wrong)
 
 
 def test_the_body_alone():
