@@ -30,7 +30,7 @@ _BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
 _AXES, _LEARNED_FROM_IMAGES = 1024, 1024
 _N_PATCHES, _FEW_FEATURES, _PER_AXIS = 200, 1024, 2
 # Deviation of the features of patches in the output: with few labels the learned ones are better.
-_WEIGHT_OF_PATCHES = 0.5
+_WEIGHT_OF_PATCHES = 0.7
 
 
 def default_encoder(
