@@ -52,8 +52,8 @@ def default_encoder(
     embedding_dim : int, default=None
         Number of output features. If None, 1024 for tables, 2048 for series and images with `rows`,
         and otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for
-        each channel for series). A number makes a :class:`StemEncoder` give the features of its layer
-        that learns only, and a ResNet those of its last stage only, which usually are worse.
+        each channel for series). A number makes a :class:`StemEncoder` give the features of its
+        layer that learns only, and a ResNet those of its last stage only, which usually are worse.
     rows : torch.Tensor of shape (n, *sample_shape), default=None
         Standardised training samples, used to encode the columns of a table, to choose the
         thresholds of the kernels for series, and as a source of patches for images. If None,
