@@ -112,6 +112,7 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
+    rows = rows.detach().float().cpu()  # where banks are made
     n_cells: int = math.prod(PatchBank(rows.shape[1], tuple(rows.shape[2:])).cells)
     few = max(1, _FEW_FEATURES // (2 * n_cells))
     if len(rows) < _PER_AXIS * _AXES or few >= _N_PATCHES:
