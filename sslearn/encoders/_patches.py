@@ -35,7 +35,7 @@ _THRESHOLD = 0.5
 _ADDED = 1e-3
 # Deviation of a feature that is believed, and magnitude beyond which features are clipped.
 _LEAST_DEVIATION, _MOST = 1e-3, 10.0
-# Magnitude of values that is told from a larger one: the square of a patch stays finite.
+# Magnitude at which values are clipped, so that their squares stay finite.
 _LARGEST = 1e4
 # Responses that are computed at once: they stay in the cache of a core.
 _CHUNK = 2**20
