@@ -242,15 +242,14 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
 def _make_batches(estimator, read: _Data, objective: Objective, settings: Settings) -> Batches:
     """Return what makes batches; warn if a signal in X is lost in noise, or to kernels."""
     data = read.data
-    modules = [] if data.stem is None else list(data.stem.modules())
-    kernels = any(isinstance(module, KernelBank) for module in modules)
-    patches = any(isinstance(module, PatchBank) for module in modules)
+    banks = [] if data.stem is None else _banks(data.stem)
+    kernels = any(isinstance(bank, KernelBank) for bank in banks)
     own = getattr(estimator, "augment", None)
     augment = own
     if augment is None:
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
-        augment = default_augment(shape, rgb=rgb, bank=kernels or patches)
+        augment = default_augment(shape, rgb=rgb, bank=bool(banks))
     drowned = None
     if objective.n_views:
         noise = noise_of(augment)
@@ -268,6 +267,11 @@ def _make_batches(estimator, read: _Data, objective: Objective, settings: Settin
         watch=own is not None,
         drowned=drowned,
     )
+
+
+def _banks(stem: nn.Module) -> list[nn.Module]:
+    """Return the banks of fixed features in a stem, for which there are views of their own."""
+    return [module for module in stem.modules() if isinstance(module, KernelBank | PatchBank)]
 
 
 def _faint(read: _Data, noise: float, words: str, remedy: str = "") -> str | None:

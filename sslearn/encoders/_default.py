@@ -1,6 +1,5 @@
 """An encoder for every kind of data."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +27,7 @@ _BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
 # The same for images: principal axes of the responses to many patches if there are
 # enough samples to find them, and else the responses to a few.
 _AXES, _LEARNED_FROM_IMAGES = 1024, 1024
-_N_PATCHES, _FEW_FEATURES, _PER_AXIS = 200, 1024, 2
+_N_PATCHES, _N_FEW_PATCHES, _PER_AXIS = 200, 56, 2
 # Deviation of the features of patches in the output: with few labels the learned ones are better.
 _WEIGHT_OF_PATCHES = 0.7
 
@@ -69,8 +68,8 @@ def default_encoder(
         :class:`KernelBank` of 1,512 features for series, with a layer of 512. For images it
         is a :class:`PatchBank`, with a layer of 1024: of 200 patches and
         :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and otherwise of
-        as many patches as give some 1,000 features. Otherwise a :class:`ResNet`. Weights are
-        drawn from torch's default generator.
+        56 patches, which have 1,008. Without `rows`, and for volumes, a :class:`ResNet`. Weights
+        are drawn from torch's default generator.
 
     Examples
     --------
@@ -113,16 +112,13 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
     rows = rows.detach().float().cpu()  # where banks are made
-    n_cells: int = math.prod(PatchBank(rows.shape[1], tuple(rows.shape[2:])).cells)
-    few = max(1, _FEW_FEATURES // (2 * n_cells))
-    if len(rows) < _PER_AXIS * _AXES or few >= _N_PATCHES:
-        bank = PatchBank.from_samples(rows, n_patches=few)
-        parts: OrderedDict[str, nn.Module] = OrderedDict(bank=bank)
-        width = bank.n_features
-    else:
-        bank = PatchBank.from_samples(rows, n_patches=_N_PATCHES)
-        axes = PrincipalAxes.from_features(bank(rows), _AXES)
-        parts, width = OrderedDict(bank=bank, axes=axes), _AXES
+    n_patches = _N_PATCHES if len(rows) >= _PER_AXIS * _AXES else _N_FEW_PATCHES
+    bank = PatchBank.from_samples(rows, n_patches=n_patches)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(bank=bank)
+    width = bank.n_features
+    if width > _AXES:
+        parts["axes"] = PrincipalAxes.from_features(bank(rows), _AXES)
+        width = _AXES
     return _on_bank(parts, width, _LEARNED_FROM_IMAGES, embedding_dim, _WEIGHT_OF_PATCHES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ class PatchBank(nn.Module):
         if patch_size is None:
             patch_size = _patch_size(self.in_channels, scaled)
         self.patch_size = check_ints("PatchBank", "patch_size", patch_size, may_be_empty=False)
-        if len(self.patch_size) != n_dims or any(map(_exceeds, self.patch_size, scaled)):
+        if len(self.patch_size) != n_dims or any(map(operator.gt, self.patch_size, scaled)):
             raise ValueError(
                 "The 'patch_size' parameter of PatchBank must have a number for each axis of "
                 f"samples of size {scaled}, none larger. Got {patch_size!r} instead."
@@ -293,10 +294,6 @@ class PatchBank(nn.Module):
                 return self.forward(x)
         features = ((self.pooled(x) - self.mean) * self.gain).clamp(-_MOST, _MOST)
         return features.to(self.mean.dtype)
-
-
-def _exceeds(side: int, most: int) -> bool:
-    return side > most
 
 
 def _channels_and_size(x: torch.Tensor) -> tuple[int, tuple[int, ...]]:

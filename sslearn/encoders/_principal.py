@@ -79,10 +79,10 @@ class PrincipalAxes(nn.Module):
                 f"PrincipalAxes.from_features expects more samples than axes, {out_features}. Got "
                 f"{len(features)} samples instead."
             )
-        # Importing it takes a quarter of a second, which a process that only transforms never pays.
+        # A process that only transforms never imports it.
         from sklearn.decomposition import PCA
 
-        # Of thousands of axes, those asked for alone: a fifth of the time that all take.
+        # Of thousands of axes, those asked for alone: a third of the time that all take.
         solver = PCA(out_features, svd_solver="randomized", iterated_power=2, random_state=0)
         solver.fit(features.detach().float().cpu().numpy())
         axes = torch.from_numpy(solver.components_)

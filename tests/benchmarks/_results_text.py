@@ -97,7 +97,7 @@ series, images) decides these; nothing is set for a single data set. Written by
 **Series**: the rows of HAR and Epilepsy below are of the default encoder before it began with a
 bank of kernels: a residual network, which `CPC` and `AMDIM` still have. With the new one, and the
 linear probe of `_linear_probe.py` (2026-11-28, AMD EPYC, 1 thread, one seed), in percent with all,
-10% and 1% of the labels, and the seconds of `fit`:
+10% and 1% of the labels, and the seconds of `fit` on a busy machine (-: its process was paused):
 
 | features | HAR | s | Epilepsy, by recording | s |
 | --- | --- | --- | --- | --- |
@@ -114,10 +114,11 @@ linear probe of `_linear_probe.py` (2026-11-28, AMD EPYC, 1 thread, one seed), i
 Training pays with few labels: four points on HAR with 1%. With all labels random kernels do as
 well. [76 data sets of series](archive.md) are on a page of their own.
 
-**Images**: the rows of CIFAR-10, MNIST and digits too are of the former encoder, a
-residual network; the new one begins with whitened patches. On 3,000 images of the training part of
+**Images**: the rows of CIFAR-10, MNIST and digits too are of the former encoder, a residual
+network; the new one begins with whitened patches. On 3,000 images of the training part of
 CIFAR-10 that were held out (not the test part), `VICReg` trained on 10,000 others has 64.6 / 57.6 /
-45.1 by ridge regression, untrained 64.0 / 53.1 / 33.6 (one seed, 135 s on one thread).
+45.1 by ridge regression, untrained 64.0 / 53.1 / 33.6 (2026-11-28,
+AMD EPYC, 1 thread, one seed, `fit` 135 s).
 
 Methods are fitted on all training samples, without labels; features are those of the last epoch,
 frozen. Percent of the test samples that are correctly classified:

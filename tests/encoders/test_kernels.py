@@ -6,11 +6,11 @@ import io
 import itertools
 import math
 import pickle
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from rounding import ROUNDING_WAYS, threads
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -210,49 +210,10 @@ def _awkward(n=40, n_steps=150):
 AWKWARD = _awkward()
 
 
-@contextmanager
-def _threads(n):
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _in_batches(bank, x, size):
-    return torch.cat([bank(part) for part in x.split(size)])
-
-
-def _on_two_threads(bank, x):
-    with _threads(2):
-        return bank(x)
-
-
-def _without_onednn(bank, x):
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        return bank(x)
-    finally:
-        torch._C._set_mkldnn_enabled(before)
-
-
-def _under_autocast(bank, x):
-    with torch.autocast("cpu", torch.bfloat16):
-        return bank(x)
-
-
-WAYS = {
-    "one-by-one": lambda bank, x: _in_batches(bank, x, 1),
-    "by-seven": lambda bank, x: _in_batches(bank, x, 7),
+WAYS = ROUNDING_WAYS | {
     "among-many": lambda bank, x: bank(x.repeat(9, 1, 1))[-len(x) :],
-    "two-threads": _on_two_threads,
-    "without-onednn": _without_onednn,
     "float64-input": lambda bank, x: bank(x.double()),
-    "float64": lambda bank, x: copy.deepcopy(bank).double()(x.double()).float(),
     "strided": lambda bank, x: bank(x.transpose(0, 2).contiguous().transpose(0, 2)),
-    "autocast": _under_autocast,
 }
 
 
@@ -261,7 +222,7 @@ WAYS = {
 def test_rounding_does_not_decide(way, kind):
     x = AWKWARD[kind]
     bank = _bank(x, n_features=1008)
-    with _threads(1):
+    with threads(1):
         expected = bank(x)
         found = WAYS[way](bank, x)
     assert found.dtype == torch.float32
@@ -280,7 +241,7 @@ def _fitted(kind):
 @pytest.mark.parametrize("way", [*(way for way in WAYS if way != "autocast"), "exported"])
 def test_rounding_does_not_decide_behind_the_kernels(way, kind):
     x, encoder = AWKWARD[kind], _fitted(kind)
-    with _threads(1), torch.no_grad():
+    with threads(1), torch.no_grad():
         expected = encoder(x)
         if way == "exported":
             batch = {0: torch.export.Dim("batch", min=2)}

@@ -1,15 +1,14 @@
 """The bank of whitened patches: its features by hand, and that rounding decides none of them."""
 
-import copy
 import io
 import itertools
 import math
 import pickle
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from rounding import ROUNDING_WAYS, threads
 from sklearn.linear_model import RidgeClassifier
 
 from sslearn.encoders import PatchBank, StemEncoder, default_encoder
@@ -152,48 +151,13 @@ def _awkward():
 AWKWARD = _awkward()
 
 
-@contextmanager
-def _threads(n):
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _on_two_threads(bank, x):
-    with _threads(2):
-        return bank(x)
-
-
-def _without_onednn(bank, x):
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        return bank(x)
-    finally:
-        torch._C._set_mkldnn_enabled(before)
-
-
-def _under_autocast(bank, x):
-    with torch.autocast("cpu", torch.bfloat16):
-        return bank(x)
-
-
 def _exported(bank, x):
     batch = {0: torch.export.Dim("batch", min=2)}
     return torch.export.export(bank, (x,), dynamic_shapes=(batch,)).module()(x)
 
 
-WAYS = {
-    "one-by-one": lambda bank, x: torch.cat([bank(part) for part in x.split(1)]),
-    "by-seven": lambda bank, x: torch.cat([bank(part) for part in x.split(7)]),
-    "two-threads": _on_two_threads,
-    "without-onednn": _without_onednn,
-    "float64": lambda bank, x: copy.deepcopy(bank).double()(x.double()).float(),
+WAYS = ROUNDING_WAYS | {
     "strided": lambda bank, x: bank(x.transpose(0, 3).contiguous().transpose(0, 3)),
-    "autocast": _under_autocast,
     "exported": _exported,
 }
 
@@ -203,7 +167,7 @@ WAYS = {
 def test_rounding_does_not_decide(way, kind):
     x = AWKWARD[kind]
     bank = _bank(x)
-    with _threads(1):
+    with threads(1):
         expected = bank(x)
         found = WAYS[way](bank, x)
     assert found.dtype == torch.float32

@@ -57,7 +57,7 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so():
 
 def test_simsiam_as_it_is_does_not():
     model = SimSiam(max_epochs=15, batch_size=32, learning_rate=3e-3, random_state=0)
-    model.set_params(encoder=_whole)
+    model.set_params(encoder=default_encoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(_digits())
@@ -70,7 +70,7 @@ def test_simsiam_as_it_is_does_not():
 def test_the_curve(name, kind):
     X = rows(kind, n=40)
     # Without a stem, whose part of the features is not watched.
-    encoder = None if kind == "table" else default_encoder
+    encoder = default_encoder if kind in ("series", "image") else None
     model = small(name, max_epochs=4, encoder=encoder).fit(X)
     epochs = [epoch for epoch, _, _ in model.embedding_rank_curve_]
     assert epochs[0] == 0
