@@ -33,7 +33,7 @@ every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
 # Those in new processes take seconds, and what is imported is the same for all.
 in_processes = pytest.mark.parametrize(
     "name",
-    [n if n in ("SimCLR", "LFR") else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
+    [n if n == "SimCLR" else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS],
 )
 
 

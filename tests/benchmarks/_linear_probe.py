@@ -62,25 +62,27 @@ def _name(kind, strength):
     return f"{kind} {strength:g}"
 
 
-def chosen(train, y, splits):
+def chosen(train, y, splits, candidates=CANDIDATES):
     """Return the candidate that the folds choose."""
-    right, loss = np.zeros(len(CANDIDATES)), np.full(len(CANDIDATES), np.inf)
+    right, loss = np.zeros(len(candidates)), np.full(len(candidates), np.inf)
     # All folds go from candidate to candidate together.
-    of_folds = [judged(train[rows], y[rows], train[out], y[out]) for rows, out in splits]
+    of_folds = [
+        judged(train[rows], y[rows], train[out], y[out], candidates) for rows, out in splits
+    ]
     for k, found in enumerate(zip(*of_folds, strict=True)):
         right[k], loss[k] = np.sum(found, axis=0)
         # Logistic regression with a weaker penalty takes the most steps, and loses yet more.
-        if CANDIDATES[k][0] == CANDIDATES[k - 1][0] == "logistic" and loss[k] > loss[k - 1]:
+        if k and candidates[k][0] == candidates[k - 1][0] == "logistic" and loss[k] > loss[k - 1]:
             break
-    of_kind = [[k for k, (kind, _) in enumerate(CANDIDATES) if kind == name] for name in LOSSES]
-    best = [min(of, key=lambda k: loss[k]) for of in of_kind]
-    return CANDIDATES[max(best, key=lambda k: right[k])]
+    of_kind = [[k for k, (kind, _) in enumerate(candidates) if kind == name] for name in LOSSES]
+    best = [min(of, key=lambda k: loss[k]) for of in of_kind if of]
+    return candidates[max(best, key=lambda k: right[k])]
 
 
-def judged(train, y, other, y_other):
+def judged(train, y, other, y_other, candidates=CANDIDATES):
     """Yield for each candidate how many of the other part it gets right, and its loss there."""
     truth = y_other[:, None] == np.unique(y)
-    for (kind, _), of in zip(CANDIDATES, scores(train, y, other), strict=True):
+    for (kind, _), of in zip(candidates, scores(train, y, other, candidates), strict=True):
         yield np.sum(truth[np.arange(len(of)), of.argmax(axis=1)]), LOSSES[kind](of, truth)
 
 

@@ -1,5 +1,6 @@
 """The bank of whitened patches: its features by hand, and that rounding decides none of them."""
 
+import copy
 import io
 import itertools
 import math
@@ -249,8 +250,14 @@ def test_a_linear_model_finds_what_pixels_do_not_tell():
     assert found > 0.95
 
 
-def test_the_default_encoder_keeps_principal_axes_where_samples_suffice():
-    many = default_encoder((1, 8, 8), None, _noise(2048, 1, 8, 8))
+@pytest.fixture(scope="module")
+def of_many_samples():
+    """Return the widest default encoder for images."""
+    return default_encoder((1, 8, 8), None, _noise(2048, 1, 8, 8))
+
+
+def test_the_default_encoder_keeps_principal_axes_where_samples_suffice(of_many_samples):
+    many = of_many_samples
     few = default_encoder((1, 8, 8), None, _noise(100, 1, 8, 8))
     assert isinstance(many, StemEncoder)
     assert many.stem.bank.n_patches == 200
@@ -263,8 +270,8 @@ def test_the_default_encoder_keeps_principal_axes_where_samples_suffice():
     assert learned.eval()(_noise(3, 1, 8, 8)).shape == (3, 32)
 
 
-def test_a_pickle_of_the_default_is_small():
-    encoder = default_encoder((3, 16, 16), None, _noise(2048, 3, 16, 16))
+def test_a_pickle_of_the_default_is_small(of_many_samples):
+    encoder = copy.deepcopy(of_many_samples)
     for module in encoder.stem:
         if hasattr(module, "fit"):
             module.fit(_noise(10, 2, 1024))

@@ -286,7 +286,12 @@ def test_the_automatic_epochs_follow_the_number_of_rows(n_rows, expected):
 
 
 @pytest.mark.parametrize(
-    ("kind", "rate"), [("table", 1e-3), ("series", 3e-3), ("image", 15 / (9 * 200))]
+    ("kind", "rate"),
+    [
+        ("table", 1e-3),
+        pytest.param("series", 3e-3, marks=pytest.mark.slow),
+        pytest.param("image", 15 / (9 * 200), marks=pytest.mark.slow),
+    ],
 )
 def test_automatic_settings_are_those_they_stand_for(kind, rate):
     X = rows(kind, n=300)
