@@ -294,7 +294,7 @@ def test_leading_frozen_layers_are_a_stem():
     # A whole `encoder_` is fixed layers, and then perhaps an encoder with a stem of its own.
     fitted = small("SimCLR").fit(rows("series"))
     again = split_stem(build_features(fitted.encoder_, (2, 20)), (2, 20))
-    assert again.input_shape == (fitted.encoder_.features.module.stem.bank.n_features,)
+    assert again.input_shape == (fitted.encoder_.features.module.stem_width,)
     assert again.body.width == 8
 
 

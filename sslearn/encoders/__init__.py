@@ -3,8 +3,8 @@
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
 here cover every kind of array that the estimators take: :class:`MLP`, after a
 :class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` on a
-:class:`KernelBank` for series and on a :class:`PatchBank` for images, and a :class:`ResNet` for
-these and for volumes. :func:`default_encoder` chooses and sizes one.
+:class:`KernelBank` and :class:`SegmentMeans` for series and on a :class:`PatchBank` for images, and
+a :class:`ResNet` for these and for volumes. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder
@@ -15,17 +15,20 @@ from ._piecewise import PiecewiseLinear
 from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._rotation import HadamardRotation
-from ._stem import StemEncoder
+from ._segments import SegmentMeans
+from ._stem import Concatenation, StemEncoder
 from ._whitening import ViewWhitening
 
 __all__ = [
     "MLP",
+    "Concatenation",
     "HadamardRotation",
     "KernelBank",
     "PatchBank",
     "PiecewiseLinear",
     "PrincipalAxes",
     "ResNet",
+    "SegmentMeans",
     "StemEncoder",
     "ViewWhitening",
     "default_encoder",

@@ -15,15 +15,19 @@ from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
 from ._principal import PrincipalAxes
 from ._resnet import ResNet
-from ._stem import StemEncoder
+from ._segments import SegmentMeans
+from ._stem import Concatenation, StemEncoder
 from ._whitening import ViewWhitening
 
 __all__ = ["default_encoder"]
 
 # One wide layer for tables: after a second one a linear probe finds less.
 _TABLE_WIDTH, _WIDTH = 1024, 128
-# Features of the bank for series, and of the layer that learns: 2,048 columns beside each other.
-_BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
+# Features of the bank for series, at most, and of the layer that learns: 2,048 columns in all.
+_BANK_WIDTH, _LEARNED_WIDTH = 1536, 512
+# Segments of each channel whose means are part of the bank, their columns at most, and the part of
+# the kernels' variance that they would have if the mean of a segment varied as its steps do.
+_N_SEGMENTS, _MOST_SEGMENTS, _WEIGHT_OF_SEGMENTS = 8, 168, 0.12
 # The same for images: principal axes of the responses to many patches if there are
 # enough samples to find them, and else the responses to a few.
 _AXES, _LEARNED_FROM_IMAGES = 1024, 1024
@@ -65,7 +69,9 @@ def default_encoder(
         of 1024, which outputs the features itself unless `embedding_dim` is given. For series and
         images with `rows` a :class:`StemEncoder`: a bank of features that is fixed, their
         :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
-        :class:`KernelBank` of 1,512 features for series, with a layer of 512. For images it
+        :class:`KernelBank` of at most 1,512 features for series, joined by
+        :class:`SegmentMeans` of eight segments (of fewer from 22 channels on, of none beyond 168),
+        with a layer of 512. For images it
         is a :class:`PatchBank`, with a layer of 1024: of 200 patches and
         :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and otherwise of
         56 patches, which have 1,008. Without `rows`, and for volumes, a :class:`ResNet`. Weights
@@ -104,9 +110,17 @@ def default_encoder(
 
 
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
-    """Make a bank of kernels, and a layer on its features."""
-    bank = KernelBank.from_samples(rows, n_features=_BANK_WIDTH)
-    return _on_bank(OrderedDict(bank=bank), bank.n_features, _LEARNED_WIDTH, embedding_dim)
+    """Make a bank of kernels and means of segments, and a layer on both."""
+    channels, n_steps = rows.shape[1:]
+    n_segments = min(_N_SEGMENTS, n_steps, _MOST_SEGMENTS // channels)
+    room = _BANK_WIDTH - n_segments * channels
+    n_features = room - room % KernelBank.n_kernels
+    bank = Concatenation({"kernels": KernelBank.from_samples(rows, n_features=n_features)})
+    if n_segments:
+        total = _WEIGHT_OF_SEGMENTS * n_features
+        bank["segments"] = SegmentMeans.from_samples(rows, n_segments, total_variance=total)
+    width = n_features + n_segments * channels
+    return _on_bank(OrderedDict(bank=bank), width, _LEARNED_WIDTH, embedding_dim)
 
 
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:

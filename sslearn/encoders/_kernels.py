@@ -94,6 +94,8 @@ class KernelBank(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: Number of kernels, of which the number of features is a multiple.
+    n_kernels = _N_KERNELS
     #: Width over which a response counts in part, in deviations of the responses.
     ramp = _RAMP
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ._checks import check_int, check_option
 from ._rotation import HadamardRotation
 
-__all__ = ["StemEncoder"]
+__all__ = ["Concatenation", "StemEncoder"]
 
 # Variance below which a block of features is not scaled up any further.
 _LEAST_VARIANCE = 1e-6
@@ -143,6 +143,33 @@ class StemEncoder(nn.Module):
             gain.copy_(weight * variance.rsqrt())
         if not trained:
             self.body_gain.zero_()
+
+
+class Concatenation(nn.ModuleDict):
+    """Modules that see the same input; their features are concatenated.
+
+    Parameters
+    ----------
+    modules : mapping from str to torch.nn.Module, default=None
+        Each maps a batch (n, ...) to features (n, d). If None, they are added later by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sslearn.encoders import Concatenation
+    >>> both = Concatenation({"first": torch.nn.Linear(3, 2), "second": torch.nn.Linear(3, 4)})
+    >>> both(torch.zeros(5, 3)).shape
+    torch.Size([5, 6])
+    """
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether nothing in it moves during training."""
+        return all(getattr(module, "is_fixed", False) for module in self.values())
+
+    def forward(self, x: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
+        """Encode a batch: (n, ...) to (n, sum of d). What follows, as a mask, goes to each."""
+        return torch.cat([module(x, *args) for module in self.values()], dim=1)
 
 
 @torch.no_grad()
