@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
+from torch import nn
+
 from .._data._training_data import TrainingData
+from ..encoders import Concatenation
 from ._auto import name_of
 from ._settings import Settings
 
@@ -65,8 +68,20 @@ def opening_line(
         course += f", learning rate {learning_rate:.3g}"
     return (
         f"[{settings.name}] {len(data)} samples of shape {data.rows.item_shape} on {data.device} "
-        f"in {name_of(settings.autocast)}: {course}, {n_weights:,} weights"
+        f"in {name_of(settings.autocast)}: {course}, {n_weights:,} weights{_behind(data.stem)}"
     )
+
+
+def _behind(stem: nn.Module | None) -> str:
+    """Name what comes before the weights and does not learn."""
+    if stem is None:
+        return ""
+    parts = [
+        type(module).__name__
+        for module in stem.modules()
+        if getattr(module, "is_fixed", False) and not isinstance(module, Concatenation)
+    ]
+    return f" behind {', '.join(parts)}" if parts else " behind frozen layers"
 
 
 def epoch_line(settings: Settings, epoch: int, measured: dict[str, float], left: str | None) -> str:

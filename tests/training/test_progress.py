@@ -8,6 +8,7 @@ import torch
 from estimators import ESTIMATORS, rows, small
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.fixes import parse_version
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from sslearn import SimCLR
@@ -33,6 +34,17 @@ def test_the_first_line_tells_what_auto_became(capsys, trainer_params):
     assert len(epochs) == 2
     assert re.fullmatch(r"\[SimCLR\] epoch 1 of 2, loss \d\.\d{4}(, rank .*)?, 0 s left", epochs[0])
     assert re.fullmatch(r"\[SimCLR\] epoch 2 of 2, loss \d\.\d{4}, rank \d\.\d", epochs[1])
+
+
+def test_the_first_line_names_what_does_not_learn(capsys):
+    own = nn.Sequential(nn.Linear(6, 4).requires_grad_(False), nn.Linear(4, 3))
+    for X, encoder, expected in (
+        (rows("series"), None, "KernelBank, SegmentMeans, ViewWhitening"),
+        (rows("image"), None, "PatchBank, ViewWhitening"),
+        (rows("table"), own, "frozen layers"),
+    ):
+        small("SimCLR", encoder=encoder, max_epochs=0, verbose=1).fit(X)
+        assert capsys.readouterr().out.splitlines()[0].endswith(f" weights behind {expected}")
 
 
 def test_steps_that_are_no_multiple_of_the_epochs(capsys):
