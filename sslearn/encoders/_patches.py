@@ -40,8 +40,8 @@ _ADDED = 1e-3
 _LEAST_DEVIATION, _MOST = 1e-3, 10.0
 # Magnitude at which values are clipped, so that their squares stay finite.
 _LARGEST = 1e4
-# Responses that are computed at once: they stay in the cache of a core.
-_CHUNK = 2**20
+# Responses that are computed at once: few enough to stay in a cache.
+_CHUNK = 2**21
 
 
 class PatchBank(nn.Module):
@@ -266,7 +266,6 @@ class PatchBank(nn.Module):
 
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
         average: Any = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
-        in_cells: Any = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
         x = as_channels_last(x)
         of_patch = [
             average(values.mean(1, keepdim=True), self.patch_size, self.stride)
@@ -275,10 +274,13 @@ class PatchBank(nn.Module):
         variance = (of_patch[1] - of_patch[0].square()).clamp_min(0)
         offset = self.offset.view(-1, *[1] * len(self.size))
         responses = self.conv._conv_forward(x, self.conv.weight.to(x.dtype), None)
-        responses = responses * (variance + _CONTRAST).rsqrt() + offset
-        above = in_cells((responses - _THRESHOLD).clamp_min_(0), self.cells)
-        below = in_cells((-_THRESHOLD - responses).clamp_min_(0), self.cells)
-        means = torch.cat((above, below), dim=1)
+        # In place, since the responses are by far the largest of what is computed here.
+        responses.mul_((variance + _CONTRAST).rsqrt()).add_(offset - _THRESHOLD)
+        above = _in_cells(responses.clamp_min(0), self.cells)
+        if responses.requires_grad:  # what a gradient needs is not changed in place
+            responses = responses.clone()
+        below = _in_cells(responses.add_(2 * _THRESHOLD).clamp_max_(0), self.cells)
+        means = torch.cat((above, -below), dim=1)
         in_whole = [means.flatten(2).mean(2)] if self.n_whole else []
         means = torch.cat((*in_whole, means.flatten(1)), dim=1)
         # Less the root of nothing, so that an image without contrast gives zeros.
@@ -306,6 +308,25 @@ class PatchBank(nn.Module):
             whole, cells = features[:, : self.n_whole], features[:, self.n_whole :]
             features = torch.cat((whole, cells / math.prod(self.cells) ** 0.5), dim=1)
         return features.to(self.mean.dtype)
+
+
+def _in_cells(x: torch.Tensor, cells: tuple[int, ...]) -> torch.Tensor:
+    """Average maps in cells, as adaptive pooling does."""
+    if x.ndim == 4:
+        return F.adaptive_avg_pool2d(x, cells)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return F.adaptive_avg_pool3d(x, cells)
+    # One axis after the other takes less than half of the time.
+    for axis, n_cells in enumerate(cells, start=2):
+        size = x.shape[axis]
+        starts = [i * size // n_cells for i in range(n_cells)]
+        ends = [-(-(i + 1) * size // n_cells) for i in range(n_cells)]
+        parts = [
+            x.narrow(axis, start, end - start).mean(axis, keepdim=True)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        x = torch.cat(parts, dim=axis)
+    return x
 
 
 def _channels_and_size(x: torch.Tensor) -> tuple[int, tuple[int, ...]]:
