@@ -196,6 +196,13 @@ def test_constant_images_give_zeros():
     assert _bank(_noise(5, 3, 16, 16))(torch.full((2, 3, 16, 16), 1e30)).isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(1, 7, 6), (1, 5, 6, 4)])
+def test_a_gradient_reaches_the_input(shape):
+    bank = _bank(_noise(20, *shape), n_patches=3).double()
+    x = _noise(2, *shape, seed=1).double().requires_grad_()
+    torch.autograd.gradcheck(bank, (x,), eps=1e-7, atol=1e-4)
+
+
 def test_views_may_be_smaller():
     bank = _bank(_noise(20, 3, 32, 32))
     assert bank(_noise(4, 3, 24, 20)).shape == (4, bank.n_features)
