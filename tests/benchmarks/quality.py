@@ -53,7 +53,7 @@ UNTRAINED = {
     "random encoder (AMDIM)": "AMDIM",
 }
 UNTRAINED_SETTINGS = {"max_epochs": 0}
-WITHOUT_SEED = ("raw", "pca", "hand-made", "Catch22")
+WITHOUT_SEED = ("raw", "pca", "hand-made", "HOG", "Catch22")
 KEY = ("data", "part", "method", "seed", "settings")
 FIGURES = (
     *("linear", "C", "knn", "linear_10", "linear_10_sd", "knn_10", "linear_1", "linear_1_sd"),
