@@ -312,10 +312,9 @@ class PatchBank(nn.Module):
 
 def _in_cells(x: torch.Tensor, cells: tuple[int, ...]) -> torch.Tensor:
     """Average maps in cells, as adaptive pooling does."""
-    if x.ndim == 4:
-        return F.adaptive_avg_pool2d(x, cells)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return F.adaptive_avg_pool3d(x, cells)
+    pool: Any = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
+    if x.ndim == 4 or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return pool(x, cells)
     # One axis after the other takes less than half of the time.
     for axis, n_cells in enumerate(cells, start=2):
         size = x.shape[axis]
