@@ -141,7 +141,7 @@ class BaseSSL(
         rows : callable or None
             Returns some training samples, standardised. None if the encoder sees something else.
         """
-        return default_encoder(shape, width, rows() if rows and len(shape) <= 3 else None)
+        return default_encoder(shape, width, rows() if rows else None)
 
     def _publish(self, objective: Objective) -> None:
         """Set the fitted attributes that only this method has."""

@@ -160,8 +160,8 @@ class TestEveryKind:
         copied = clone(estimator)
         assert not hasattr(copied, "encoder_")
         assert copied.get_params() == estimator.get_params()
-        # The whitening of a stem has 1,512 x 1,512 numbers, of images 1,008 x 1,008.
-        most = {"series": 11e6, "image": 5e6}.get(kind, 4e6)
+        # The whitening of a stem has 1,512 x 1,512 numbers, of images and volumes 1,008 x 1,008.
+        most = {"series": 11e6, "image": 5e6, "volume": 5e6}.get(kind, 4e6)
         assert len(pickle.dumps(estimator)) < most, "heads or optimizer state were kept"
 
     def test_wrong_shapes(self, name, kind):

@@ -272,6 +272,20 @@ def test_samples_of_an_objective_without_views_are_encoded_once(monkeypatch):
     assert looks >= 0
 
 
+@pytest.mark.parametrize("kind", ["image", "volume"])
+def test_views_that_whiten_are_of_samples_in_unit_range(kind):
+    X = (255 * np.random.default_rng(0).random((40, *rows(kind).shape[1:]))).astype(np.uint8)
+    seen = []
+
+    def augment(x, generator):
+        seen.append((float(x.min()), float(x.max())))
+        return x + 0.1 * torch.randn(x.shape, generator=generator)
+
+    model = small("VICReg", embedding_dim=None, augment=augment, cached_views=0).fit(X)
+    assert model.encoder_.features.module.stem.whitening.is_fitted
+    assert all(-1e-5 < low < 0.1 and 0.9 < high < 1 + 1e-5 for low, high in seen)
+
+
 def test_the_stem_is_whitened_by_views(counting):
     X = rows("series", n=60)
     raw = torch.from_numpy(X)

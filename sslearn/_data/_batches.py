@@ -120,7 +120,8 @@ class Batches:
             views = []
             for part in parts:
                 check()
-                drawn = self._views_of(part, generator, _WHITENED_VIEWS)
+                unit = self.data.standardize.denormalize(part)
+                drawn = self._views_of(unit, generator, _WHITENED_VIEWS)
                 views.append(torch.stack(drawn.chunk(_WHITENED_VIEWS), dim=1))
             module.fit(torch.cat(views))
 

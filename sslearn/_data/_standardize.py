@@ -380,6 +380,14 @@ class Standardize(nn.Module):
         """Bring the output of :meth:`unit`, or views of it, to zero mean and unit variance."""
         return (x - self.unit_mean) * self.unit_gain if self.is_grid else x
 
+    def denormalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Bring standardised samples back to the output of :meth:`unit`."""
+        if not self.is_grid:
+            return x
+        # What is constant has no gain, and is at its mean.
+        constant = self.unit_gain == 0
+        return x / self.unit_gain.masked_fill(constant, 1) + self.unit_mean
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.fits_float32:
             clipped = x.double().clamp(self.least, self.most)

@@ -33,8 +33,9 @@ def default_augment(
     bank : bool, default=False
         Whether the views are for an encoder that begins with a
         :class:`~sslearn.encoders.KernelBank` or a :class:`~sslearn.encoders.PatchBank`. Those of
-        series are then weaker, and those of images of 16 pixels or more have no noise, since noise
-        and edges would hide from short kernels and small patches what they respond to.
+        series are then weaker, those of images of 16 pixels or more have no noise, since noise
+        and edges would hide from short kernels and small patches what they respond to, and those of
+        volumes are moved slightly and without interpolation, which would change all small patches.
 
     Returns
     -------
@@ -58,6 +59,8 @@ def default_augment(
         )
     if len(shape) == 2 and bank:
         return Compose(_for_kernels())
+    if len(shape) == 4 and bank:
+        return Compose(_for_patches_of_volumes())
     made = Compose(parts[len(shape)](shape))
     if len(shape) == 3 and bank and min(shape[1:]) >= 16:
         made = Compose([part for part in made.augmentations if not isinstance(part, GaussianNoise)])
@@ -113,6 +116,14 @@ def _for_volumes(shape: tuple[int, ...]) -> list[Augmentation]:
         RandomResizedCrop(scale=scale, flip=_flip(n_channels)),
         ColorJitter(saturation=0.0, hue=0.0, rgb=False),
     ]
+
+
+def _for_patches_of_volumes() -> list[Augmentation]:
+    # Size and place often are what matters in a volume, so there are no crops. (Masks of an organ,
+    # a tenth of the labels, area under the curve without training: 76.6; interpolated 75.6, crops
+    # from 0.3 on 74.0.)
+    moved = RandomAffine(scale=0.1, shift=0.05, shear=0.0, interpolation="nearest")
+    return [moved, ColorJitter(saturation=0.0, hue=0.0, rgb=False)]
 
 
 def _flip(n_channels: int) -> float:

@@ -129,7 +129,7 @@ class RandomResizedCrop(Augmentation):
 
 
 class RandomAffine(Augmentation):
-    """Rotate, resize, shear and shift an image slightly, by one bilinear interpolation.
+    """Rotate, resize, shear and shift an image or volume slightly, by one interpolation.
 
     For images that the object fills, such as characters: a crop would remove parts of it that
     distinguish it from others.
@@ -137,15 +137,19 @@ class RandomAffine(Augmentation):
     Parameters
     ----------
     rotation : float, default=10.0
-        Largest angle in degrees, to either side.
+        Largest angle in degrees, to either side. Volumes are rotated about each of the three axes.
     scale : float, default=0.15
         Each axis is resized by a factor drawn log-uniformly from [1 / (1 + scale), 1 + scale].
     shift : float, default=0.1
         Largest distance by which the image is shifted along each axis, as a fraction of its side.
     shear : float, default=0.15
-        Largest sideways shift of a row, as a fraction of its distance from the middle.
+        Largest sideways shift of a row, as a fraction of its distance from the middle. In volumes
+        each axis is shifted along those before it.
     padding : {"zeros", "border", "reflection"}, default="zeros"
         Values outside the image.
+    interpolation : {"linear", "nearest"}, default="linear"
+        Whether a value is interpolated between its neighbours, or is that of the nearest one. The
+        nearest keeps masks binary and edges sharp.
 
     See Also
     --------
@@ -165,8 +169,9 @@ class RandomAffine(Augmentation):
         "shift": NON_NEGATIVE,
         "shear": NON_NEGATIVE,
         "padding": StrOptions({"zeros", "border", "reflection"}),
+        "interpolation": StrOptions({"linear", "nearest"}),
     }
-    _accepts = {4: IMAGES[4]}
+    _accepts = IMAGES
 
     def __init__(
         self,
@@ -175,14 +180,25 @@ class RandomAffine(Augmentation):
         shift: float = 0.1,
         shear: float = 0.15,
         padding: str = "zeros",
+        interpolation: str = "linear",
     ) -> None:
         self.rotation = rotation
         self.scale = scale
         self.shift = shift
         self.shear = shear
         self.padding = padding
+        self.interpolation = interpolation
 
     def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        matrix = (self._of_images if x.ndim == 4 else self._of_volumes)(x, generator)
+        grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+        mode = "nearest" if self.interpolation == "nearest" else "bilinear"
+        return F.grid_sample(x, grid, mode, padding_mode=self.padding, align_corners=False)
+
+    # From where in the sample each point of the view comes. Halves of a side are the unit of
+    # `affine_grid`, hence ratios of sides off the diagonal, and the last axis is its first.
+
+    def _of_images(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         height, width = x.shape[2:]
         angle, wide, high, slant, right, down = uniform(
             x, 6, low=-1, high=1, generator=generator
@@ -190,8 +206,6 @@ class RandomAffine(Augmentation):
         angle = angle * math.radians(self.rotation)
         wide, high = ((draw * math.log1p(self.scale)).exp_() for draw in (wide, high))
         slant = slant * self.shear
-        # From where in the image each pixel of the view comes, in pixels from the middle; halves
-        # of a side are the unit of `affine_grid`, hence the ratios off the diagonal.
         rows = [
             wide * angle.cos(),
             (slant - high * angle.sin()) * (height / width),
@@ -200,9 +214,23 @@ class RandomAffine(Augmentation):
             high * angle.cos(),
             2 * self.shift * down,
         ]
-        matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
-        grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, padding_mode=self.padding, align_corners=False)
+        return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+    def _of_volumes(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        draws = uniform(x, 12, low=-1, high=1, generator=generator)
+        angles, sizes, slants, shifts = draws.view(-1, 4, 3).unbind(1)
+        sides = x.new_tensor(x.shape[:1:-1])
+        # The exponential of a skew-symmetric matrix is a rotation.
+        skew = x.new_zeros(len(x), 3, 3)
+        shear = torch.eye(3, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
+        for k, (i, j) in enumerate(((0, 1), (0, 2), (1, 2))):
+            skew[:, i, j] = angles[:, k] * math.radians(self.rotation)
+            skew[:, j, i] = -skew[:, i, j]
+            shear[:, i, j] = slants[:, k] * self.shear
+        turned = torch.linalg.matrix_exp(skew) @ shear
+        turned = turned * (sizes * math.log1p(self.scale)).exp()[:, None, :]
+        turned = turned * (sides[None, :] / sides[:, None])
+        return torch.cat((turned, 2 * self.shift * shifts[:, :, None]), dim=2)
 
 
 class GaussianBlur(Augmentation):

@@ -3,8 +3,8 @@
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
 here cover every kind of array that the estimators take: :class:`MLP`, after a
 :class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` on a
-:class:`KernelBank` and :class:`SegmentMeans` for series and on a :class:`PatchBank` for images, and
-a :class:`ResNet` for these and for volumes. :func:`default_encoder` chooses and sizes one.
+:class:`KernelBank` and :class:`SegmentMeans` for series and on a :class:`PatchBank` for images and
+volumes, and a :class:`ResNet` for all of these. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder

@@ -32,8 +32,9 @@ _N_SEGMENTS, _MOST_SEGMENTS, _WEIGHT_OF_SEGMENTS = 8, 168, 0.12
 # enough samples to find them, and else the responses to a few.
 _AXES, _LEARNED_FROM_IMAGES = 1024, 1024
 _N_PATCHES, _N_FEW_PATCHES, _PER_AXIS = 200, 56, 2
-# Deviation of the features of patches in the output: with few labels the learned ones are better.
-_WEIGHT_OF_PATCHES = 0.7
+# Deviation of the features of patches in the output, for images and for volumes: with few labels
+# the learned ones are better.
+_WEIGHT_OF_PATCHES = {3: 0.7, 4: 1.0}
 
 
 def default_encoder(
@@ -53,29 +54,29 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of output features. If None, 1024 for tables, 2048 for series and images with `rows`,
-        and otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for
-        each channel for series). A number makes a :class:`StemEncoder` give the features of its
-        layer that learns only, and a ResNet those of its last stage only, which usually are worse.
+        Number of output features. If None, 1024 for tables, 2048 for series, images and volumes
+        with `rows`, and otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448
+        and two for each channel for series). A number makes a :class:`StemEncoder` give the
+        features of its layer that learns only, and a ResNet those of its last stage only, which
+        usually are worse.
     rows : torch.Tensor of shape (n, *sample_shape), default=None
         Standardised training samples, used to encode the columns of a table, to choose the
-        thresholds of the kernels for series, and as a source of patches for images. If None,
-        columns are not encoded, and series and images get a :class:`ResNet`, as volumes do.
+        thresholds of the kernels for series, and as a source of patches for images and volumes.
+        If None, columns are not encoded, and all others get a :class:`ResNet`.
 
     Returns
     -------
     torch.nn.Module
         For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which outputs the features itself unless `embedding_dim` is given. For series and
-        images with `rows` a :class:`StemEncoder`: a bank of features that is fixed, their
-        :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
-        :class:`KernelBank` of at most 1,512 features for series, joined by
-        :class:`SegmentMeans` of eight segments (of fewer from 22 channels on, of none beyond 168),
-        with a layer of 512. For images it
-        is a :class:`PatchBank`, with a layer of 1024: of 200 patches and
-        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and otherwise of
-        56 patches, which have 1,008. Without `rows`, and for volumes, a :class:`ResNet`. Weights
-        are drawn from torch's default generator.
+        of 1024, which outputs the features itself unless `embedding_dim` is given. For series,
+        images and volumes with `rows` a :class:`StemEncoder`: a bank of features that is fixed,
+        their :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
+        :class:`KernelBank` of at most 1,512 features for series, joined by :class:`SegmentMeans` of
+        eight segments (of fewer from 22 channels on, of none beyond 168), with a layer of 512.
+        Otherwise it is a :class:`PatchBank`, with a layer of 1024: for images of 200 patches and
+        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and else of 56
+        patches, which have 1,008 features. Without `rows` a :class:`ResNet`. Weights are drawn
+        from torch's default generator.
 
     Examples
     --------
@@ -99,9 +100,7 @@ def default_encoder(
         return nn.Sequential(OrderedDict(encoding=encoding, network=network))
     if len(shape) == 2 and rows is not None:
         return _on_kernels(rows, embedding_dim)
-    # Volumes keep the network: training on patches of masks of an organ (AdrenalMNIST3D) gave an
-    # area under the curve of .77, less than the .79 of the same patches untrained.
-    if len(shape) == 3 and rows is not None:
+    if len(shape) >= 3 and rows is not None:
         return _on_patches(rows, embedding_dim)
     settings = resnet_settings(shape)
     if embedding_dim is not None:
@@ -126,14 +125,17 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
     rows = rows.detach().float().cpu()  # where banks are made
-    n_patches = _N_PATCHES if len(rows) >= _PER_AXIS * _AXES else _N_FEW_PATCHES
+    # In a volume a patch costs as much as twenty in an image, and more patches gained nothing.
+    many = rows.ndim == 4 and len(rows) >= _PER_AXIS * _AXES
+    n_patches = _N_PATCHES if many else _N_FEW_PATCHES
     bank = PatchBank.from_samples(rows, n_patches=n_patches)
     parts: OrderedDict[str, nn.Module] = OrderedDict(bank=bank)
     width = bank.n_features
     if width > _AXES:
         parts["axes"] = PrincipalAxes.from_features(bank(rows), _AXES)
         width = _AXES
-    return _on_bank(parts, width, _LEARNED_FROM_IMAGES, embedding_dim, _WEIGHT_OF_PATCHES)
+    weight = _WEIGHT_OF_PATCHES[rows.ndim - 1]
+    return _on_bank(parts, width, _LEARNED_FROM_IMAGES, embedding_dim, weight)
 
 
 def _on_bank(

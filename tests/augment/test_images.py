@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from batches import IMAGE, VOLUME, batch, seeded
+from batches import IMAGE, SERIES, VOLUME, batch, seeded
 
 from sslearn.augment import (
     ColorJitter,
@@ -136,13 +136,66 @@ def test_rotation_keeps_distances_on_oblong_images(sizes):
         assert np.abs(angle).max() == pytest.approx(30, rel=0.05)
 
 
+def _turned_volumes(change, sizes=(9, 13, 7), n=200):
+    """Tell where the neighbours of the middle voxel of volumes come from: (n, axes, neighbours)."""
+    still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0}
+    view = RandomAffine(**(still | change), padding="border")
+    found = view(coordinates(n, sizes)[:, :3].double(), seeded())
+    middle = [size // 2 for size in sizes]
+    places = [[m + (axis == k) for k, m in enumerate(middle)] for axis in range(3)]
+    at = torch.stack([found[:, :, z, y, x] for z, y, x in places], dim=2)
+    return at - found[:, :, *middle, None], found[:, :, *middle] - torch.tensor(middle)
+
+
+def test_affine_volumes_are_rotated_about_all_axes():
+    at, moved = _turned_volumes({"rotation": 20.0})
+    eye = torch.eye(3, dtype=at.dtype)
+    torch.testing.assert_close(at.mT @ at, eye.expand(len(at), 3, 3))
+    assert moved.abs().max() < 1e-6
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        angle = torch.rad2deg(torch.atan2(at[:, i, j] - at[:, j, i], at[:, i, i] + at[:, j, j]))
+        assert 17 < angle.abs().max() < 25
+
+
+@pytest.mark.parametrize("change", ["scale", "shear", "shift"])
+def test_affine_volumes_known_values(change):
+    at, moved = _turned_volumes({change: 0.25})
+    by = at - torch.eye(3)
+    if change == "shift":
+        torch.testing.assert_close(by, torch.zeros_like(by))
+        largest = moved.abs().amax(0) / torch.tensor([9, 13, 7])
+        assert torch.all((0.23 < largest) & (largest < 0.25))
+        return
+    assert moved.abs().max() < 1e-6
+    on, off = by.diagonal(dim1=1, dim2=2), by - torch.diag_embed(by.diagonal(dim1=1, dim2=2))
+    if change == "scale":
+        assert off.abs().max() < 1e-6
+        assert on.max() == pytest.approx(0.25, rel=0.05)
+        assert on.min() == pytest.approx(-0.2, rel=0.05)
+    else:  # earlier axes stay, later ones move along them
+        assert on.abs().max() < 1e-6
+        assert (off.abs().amax(0) > 0.2).sum() == 3
+        assert off.abs().max() <= 0.25
+
+
+@pytest.mark.parametrize("shape", [IMAGE, VOLUME])
+def test_the_nearest_value_is_one_of_the_sample(shape):
+    x = (batch(20, shape) > 0).double()
+    view = RandomAffine(interpolation="nearest")(x, seeded())
+    assert set(view.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(view, x)
+    # As drawn, it is where the interpolated view is.
+    soft = RandomAffine()(x, seeded())
+    assert ((soft - view).abs() <= 0.9).all()
+
+
 def test_what_lies_outside_of_an_affine_view():
     x = torch.ones(50, 1, 8, 8)
     assert RandomAffine(shift=0.5)(x, seeded()).min() == 0
     for padding in ("border", "reflection"):
         torch.testing.assert_close(RandomAffine(shift=0.5, padding=padding)(x, seeded()), x)
     with pytest.raises(ValueError, match="RandomAffine expects images"):
-        RandomAffine()(batch(3, VOLUME))
+        RandomAffine()(batch(3, SERIES))
 
 
 def test_impossible_ratios_give_a_box_inside():
@@ -330,3 +383,11 @@ def test_default_views_for_patches():
     # Of fewer pixels noise hides less than it teaches.
     for shape in [(1, 8, 8), (3, 32, 32)]:
         assert repr(default_augment(shape, bank=True)) == repr(default_augment(shape))
+
+
+def test_default_views_for_patches_of_volumes_invent_no_values():
+    x = (batch(20, (1, 8, 9, 8)) > 0).double()
+    augment = default_augment((1, 8, 9, 8), bank=True)
+    moved, jitter = augment.augmentations
+    assert moved(x, seeded()).unique().tolist() == [0.0, 1.0]
+    assert repr(jitter) == repr(default_augment((1, 8, 9, 8)).augmentations[-1])

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import torch
 from _aeon_features import AEON, aeon_features
+from _image_features import closed_form, hog, patches
 from _probes import FEW, draws, probes, summary
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -16,7 +17,7 @@ from torch import nn
 
 from sslearn.encoders import default_encoder
 
-TABLE, SERIES, IMAGES = 2, 3, 4
+TABLE, SERIES, IMAGES, VOLUMES = 2, 3, 4, 5
 # Principal components; of narrow rows half of the columns.
 COMPONENTS = 128
 
@@ -28,6 +29,7 @@ RECIPES = {
     TABLE: (100, 1_000_000, 1e-3),
     SERIES: (50, 150_000, 1e-2),
     IMAGES: (50, 150_000, 1e-2),
+    VOLUMES: (50, 150_000, 1e-2),
 }
 STEPS, BATCH, DECAY = 300, 128, 1e-2
 # A fifth of the labels tells when to stop, where each class has this many of them or more.
@@ -94,6 +96,18 @@ def of_aeon(name):
 
     def features(X_train, X_test, y_train, y_test, groups, seed):
         train, test, seconds, _ = aeon_features(name, X_train, X_test, seed)
+        return {**probes(train, test, y_train, y_test, groups), "seconds": seconds}
+
+    return features
+
+
+def of_features(function):
+    """A baseline from features of both parts of X."""
+
+    def features(X_train, X_test, y_train, y_test, groups, seed):
+        begun = time.perf_counter()
+        train, test = function(X_train, X_test, seed)
+        seconds = time.perf_counter() - begun
         return {**probes(train, test, y_train, y_test, groups), "seconds": seconds}
 
     return features
@@ -230,12 +244,15 @@ def predict(network, x):
 
 # With each the kinds of data that it is for, by the axes of their arrays.
 BASELINES = {
-    "raw": (raw, (TABLE, SERIES, IMAGES)),
-    "pca": (pca, (TABLE, SERIES, IMAGES)),
+    "raw": (raw, (TABLE, SERIES, IMAGES, VOLUMES)),
+    "pca": (pca, (TABLE, SERIES, IMAGES, VOLUMES)),
     "hand-made": (hand_made, (SERIES,)),
     **{name: (of_aeon(name), (SERIES,)) for name in AEON},
+    "HOG": (of_features(hog), (IMAGES,)),
+    "patches": (of_features(patches), (IMAGES, VOLUMES)),
+    "closed form": (of_features(closed_form), (IMAGES, VOLUMES)),
     "boosting": (boosting, (TABLE,)),
-    "supervised": (supervised, (TABLE, SERIES, IMAGES)),
+    "supervised": (supervised, (TABLE, SERIES, IMAGES, VOLUMES)),
 }
 # These classify by themselves: what stands under "linear" is their own accuracy.
 WITHOUT_PROBE = ("boosting", "supervised")

@@ -109,6 +109,28 @@ def decoded(d, part, numbers):
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in opened])
 
 
+def adrenal(folder, split=None):
+    """Masks of the adrenal gland, 28 voxels a side; official split, its validation part to train.
+
+    With `split`, a number: all samples, split at random, as many for the test as officially.
+    """
+    d = np.load(folder / "adrenal_mnist3d.npz")
+    parts = ("train", "val", "test")
+    X, y = (np.concatenate([d[f"{of}_{part}"] for part in parts]) for of in "Xy")
+    n_test = len(d["y_test"])
+    if split is None:
+        return X[:-n_test], X[-n_test:], y[:-n_test], y[-n_test:], None
+    made = train_test_split(X, y, test_size=n_test, stratify=y, random_state=split)
+    return *made, None
+
+
+def _adrenal(split):
+    def loader(folder):
+        return adrenal(folder, split)
+
+    return loader
+
+
 def digits(folder):
     """scikit-learn's own; 30% for the test, stratified."""
     X, y = load_digits(return_X_y=True)
@@ -128,8 +150,11 @@ DATA = {
         mnist,
         cifar10,
         digits,
+        adrenal,
     )
 }
+# The official test part is small: the mean over these differs less by chance.
+DATA |= {f"adrenal_{split}": _adrenal(split) for split in range(5)}
 
 
 N_SPLITS = 3

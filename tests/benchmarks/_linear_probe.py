@@ -21,6 +21,7 @@ from scipy.linalg import eigh
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -48,14 +49,34 @@ def folds(y, groups=None):
 
 def linear(train, test, y_train, y_test, groups=None):
     """Accuracy in percent on the test part, and which classifier the folds chose."""
+    of, name = classified(train, test, y_train, groups)
+    return accuracy(of, y_train, y_test), name
+
+
+def classified(train, test, y_train, groups=None):
+    """Scores of the classes on the test part, and which classifier the folds chose."""
     splits = folds(y_train, groups)
     if splits is None:
         model = make_pipeline(StandardScaler(), RidgeClassifierCV(ALPHAS)).fit(train, y_train)
-        return 100 * model.score(test, y_test), _name("ridge", model[-1].alpha_)
+        of = model.decision_function(test)
+        of = np.stack([-of, of], axis=1) if of.ndim == 1 else of
+        return of, _name("ridge", model[-1].alpha_)
     best = chosen(train, y_train, splits)
     (of,) = scores(train, y_train, test, [best])
-    labels = np.unique(y_train)[of.argmax(axis=1)]
-    return 100 * float(np.mean(labels == y_test)), _name(*best)
+    return of, _name(*best)
+
+
+def accuracy(of, y_train, y_test):
+    """Percent of samples whose class has the highest score."""
+    return 100 * float(np.mean(np.unique(y_train)[of.argmax(axis=1)] == y_test))
+
+
+def area(of, y_train, y_test):
+    """Area under the ROC curve in percent, of two classes; NaN of more."""
+    classes = np.unique(y_train)
+    if len(classes) != 2:
+        return np.nan
+    return 100 * roc_auc_score(y_test == classes[1], of[:, 1] - of[:, 0])
 
 
 def _name(kind, strength):

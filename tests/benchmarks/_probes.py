@@ -8,7 +8,7 @@ the test part but to score it.
 """
 
 import numpy as np
-from _linear_probe import linear
+from _linear_probe import accuracy, area, classified
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer, StandardScaler
 
@@ -69,21 +69,26 @@ def standardised(train, test):
 def probes(train, test, y_train, y_test, groups):
     """All that is asked of features, as columns of the table.
 
-    ``C`` is what the folds chose, with all labels: "ridge 100", "logistic 0.1".
+    ``C`` is what the folds chose, with all labels: "ridge 100", "logistic 0.1"; ``auc`` is the area
+    under the ROC curve of the linear probe, where there are two classes.
     """
     near_train, near_test = standardised(train, test)
-    found = dict(zip(("linear", "C"), linear(train, test, y_train, y_test, groups), strict=True))
+    of, name = classified(train, test, y_train, groups)
+    found = {"linear": accuracy(of, y_train, y_test), "C": name, "auc": area(of, y_train, y_test)}
     found["knn"] = neighbours(near_train, near_test, y_train, y_test)
     for percent in FEW:
         scores = []
         for rows in draws(y_train, percent):
             group = None if groups is None else groups[rows]
             y = y_train[rows]
-            right, _ = linear(train[rows], test, y, y_test, group)
-            scores.append((right, neighbours(near_train[rows], near_test, y, y_test)))
+            of, _ = classified(train[rows], test, y, group)
+            near = neighbours(near_train[rows], near_test, y, y_test)
+            scores.append((accuracy(of, y, y_test), near, area(of, y, y_test)))
         found |= summary(percent, [score[0] for score in scores])
         found[f"knn_{percent}"] = np.mean([score[1] for score in scores])
-    return found
+        found[f"auc_{percent}"] = np.mean([score[2] for score in scores])
+    # No area, no cell.
+    return {k: v for k, v in found.items() if not (k.startswith("auc") and np.isnan(v))}
 
 
 def summary(percent, accuracies):

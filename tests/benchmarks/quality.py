@@ -53,13 +53,15 @@ UNTRAINED = {
     "random encoder (AMDIM)": "AMDIM",
 }
 UNTRAINED_SETTINGS = {"max_epochs": 0}
-WITHOUT_SEED = ("raw", "pca", "hand-made", "Catch22")
+WITHOUT_SEED = ("raw", "pca", "hand-made", "HOG", "Catch22")
 KEY = ("data", "part", "method", "seed", "settings")
 FIGURES = (
     *("linear", "C", "knn", "linear_10", "linear_10_sd", "knn_10", "linear_1", "linear_1_sd"),
     *("knn_1", "rank", "epochs", "seconds"),
 )
-COLUMNS = (*KEY, "status", *FIGURES, "date", "machine", "threads", "torch", "message")
+# Columns that came later; what was measured before has none of them.
+AREAS = ("auc", "auc_10", "auc_1")
+COLUMNS = (*KEY, "status", *FIGURES, "date", "machine", "threads", "torch", "message", *AREAS)
 
 
 class Measured(NamedTuple):
@@ -218,7 +220,7 @@ def main():
     threads = torch.get_num_threads()
     read(arguments.out)  # a file of another version is refused before anything is run
     header("quality of features, default parameters")
-    shown = ("data", "method", "seed", "settings", *FIGURES, "message")
+    shown = ("data", "method", "seed", "settings", *FIGURES, *AREAS, "message")
     print(" ".join(f"{column:>10}" for column in shown))
     for name in arguments.data:
         try:

@@ -84,6 +84,7 @@ def test_bytes_of_images_become_zero_to_one():
     np.testing.assert_allclose(
         layer.normalize(unit), layer(torch.from_numpy(X)), rtol=1e-4, atol=1e-5
     )
+    torch.testing.assert_close(layer.denormalize(layer.normalize(unit)), unit)
     plain = _layer(X, standardize=False)
     np.testing.assert_allclose(plain(torch.from_numpy(X)), X / 255, rtol=1e-6)
     np.testing.assert_allclose(plain.normalize(plain.unit(torch.from_numpy(X))), X / 255, rtol=1e-6)
@@ -109,6 +110,7 @@ def test_tables_and_series_are_standardised_before_the_views():
     x = torch.from_numpy(X)
     assert torch.equal(layer.unit(x), layer(x))
     assert layer.normalize(x) is x
+    assert layer.denormalize(x) is x
     assert torch.equal(_layer(X, standardize=False)(x), x.float())
 
 

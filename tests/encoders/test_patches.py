@@ -12,7 +12,7 @@ import torch
 from rounding import ROUNDING_WAYS, threads
 from sklearn.linear_model import RidgeClassifier
 
-from sslearn.encoders import PatchBank, StemEncoder, default_encoder
+from sslearn.encoders import PatchBank, ResNet, StemEncoder, default_encoder
 
 
 def _generator(seed=0):
@@ -56,8 +56,10 @@ def _pooled_by_hand(bank, x):
         means = torch.nn.functional.adaptive_avg_pool2d
         if n_dims == 3:
             means = torch.nn.functional.adaptive_avg_pool3d
-        features.append(means(torch.from_numpy(above), bank.cells).flatten(1).numpy())
-    return np.sqrt(np.concatenate(features, axis=1) + 1e-3) - np.sqrt(1e-3)
+        features.append(means(torch.from_numpy(above), bank.cells).flatten(2).numpy())
+    means = np.concatenate(features, axis=1)
+    whole = [means.mean(2)] if bank.n_whole else []
+    return np.sqrt(np.concatenate((*whole, means.reshape(n, -1)), axis=1) + 1e-3) - np.sqrt(1e-3)
 
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 40, 36), (2, 100, 64), (1, 8, 8), (1, 20, 18, 18)]
@@ -105,16 +107,20 @@ def test_features_of_training_samples_are_standardised():
         ((1, 2, 3), (1, 2), 1, 1, (2, 2)),
         ((60, 16, 16), (2, 2), 1, 1, (3, 3)),
         ((300, 8, 8), (1, 1), 1, 1, (3, 3)),
-        ((1, 28, 28, 28), (6, 6, 6), 2, 1, (2, 2, 2)),
-        ((1, 8, 8, 8), (4, 4, 4), 1, 1, (2, 2, 2)),
-        ((4, 64, 64, 64), (4, 4, 4), 2, 2, (2, 2, 2)),
-        ((1, 1, 30, 30), (1, 6, 6), 2, 1, (1, 2, 2)),
+        ((1, 28, 28, 28), (3, 3, 3), 1, 1, (2, 2, 2)),
+        ((1, 8, 8, 8), (3, 3, 3), 1, 1, (2, 2, 2)),
+        ((1, 40, 40, 30), (3, 3, 3), 2, 1, (2, 2, 2)),
+        ((4, 64, 64, 64), (3, 3, 3), 1, 2, (2, 2, 2)),
+        ((20, 9, 9, 9), (2, 2, 3), 1, 1, (2, 2, 2)),
+        ((1, 1, 30, 30), (1, 3, 3), 1, 1, (1, 2, 2)),
+        ((1, 1, 1, 1), (1, 1, 1), 1, 1, (1, 1, 1)),
     ],
 )
 def test_sizes_follow_the_samples(shape, patch, stride, scale, cells):
     bank = PatchBank(shape[0], shape[1:], n_patches=5)
     assert (bank.patch_size, bank.stride, bank.scale, bank.cells) == (patch, stride, scale, cells)
-    assert bank.n_features == 10 * math.prod(cells)
+    whole = len(shape) == 4 and math.prod(cells) > 1
+    assert bank.n_features == 10 * (math.prod(cells) + whole)
     features = bank(_noise(2, *shape))
     assert features.shape == (2, bank.n_features)
     assert features.isfinite().all()
@@ -175,11 +181,26 @@ def test_rounding_does_not_decide(way, kind):
     assert (found - expected).abs().max() < 1e-4
 
 
+def test_the_cells_of_a_volume_vary_as_much_as_the_whole():
+    samples = _noise(60, 2, 9, 8, 8)
+    bank = _bank(samples)
+    whole, cells = (of.var(0, correction=0) for of in bank(samples).split((40, 320), dim=1))
+    torch.testing.assert_close(whole, torch.ones(40), atol=2e-3, rtol=0)
+    torch.testing.assert_close(cells, torch.full((320,), 1 / 8), atol=2e-3, rtol=0)
+
+
 def test_constant_images_give_zeros():
     bank = _bank(torch.zeros(5, 3, 16, 16))
     assert (bank(torch.ones(2, 3, 16, 16)) == 0).all()
     assert bank(_noise(2, 3, 16, 16)).abs().max() <= 10
     assert _bank(_noise(5, 3, 16, 16))(torch.full((2, 3, 16, 16), 1e30)).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 6), (1, 5, 6, 4)])
+def test_a_gradient_reaches_the_input(shape):
+    bank = _bank(_noise(20, *shape), n_patches=3).double()
+    x = _noise(2, *shape, seed=1).double().requires_grad_()
+    torch.autograd.gradcheck(bank, (x,), eps=1e-7, atol=1e-4)
 
 
 def test_views_may_be_smaller():
@@ -268,6 +289,32 @@ def test_the_default_encoder_keeps_principal_axes_where_samples_suffice(of_many_
         assert encoder.eval()(_noise(3, 1, 8, 8)).shape == (3, 2048)
     learned = default_encoder((1, 8, 8), 32, _noise(100, 1, 8, 8))
     assert learned.eval()(_noise(3, 1, 8, 8)).shape == (3, 32)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 2, 3), (1, 1, 1), (3, 4, 2), (1, 5, 7), (60, 3, 3), (1, 2, 2, 3), (2, 1, 5, 4)]
+)
+def test_few_tiny_samples_give_no_more_columns_than_others(shape):
+    x = _noise(20, *shape)
+    encoder = default_encoder(shape, None, x)
+    for module in encoder.stem:
+        if hasattr(module, "fit"):
+            module.fit(_noise(20, 2, encoder.stem_width))
+    encoder.calibrate(encoder.stem(x))
+    features = encoder.eval()(x)
+    assert features.shape[1] <= 2048
+    assert features.isfinite().all()
+
+
+def test_the_default_encoder_of_volumes():
+    volumes = _noise(30, 2, 8, 9, 8)
+    encoder = default_encoder((2, 8, 9, 8), None, volumes)
+    assert isinstance(encoder, StemEncoder)
+    assert encoder.stem.bank.patch_size == (3, 3, 3)
+    assert encoder.stem_width == 1008
+    assert encoder.stem_weight == 1
+    assert encoder.eval()(volumes).shape == (30, 2048)
+    assert isinstance(default_encoder((2, 8, 9, 8)), ResNet)
 
 
 def test_a_pickle_of_the_default_is_small(of_many_samples):
