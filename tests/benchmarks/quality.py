@@ -14,8 +14,8 @@ methods of each data set that are best in the CSV with seed 0.
 The whole takes hours and is run in parts: what ``--out`` holds is not run again, and a cell that
 fails is noted there and left behind (``--retry`` takes it up). What was measured with the linear
 probe before this one counts as not run. The first choice for images is VICReg, by held-out images
-of the training part of CIFAR-10, before the test part was read with the present encoder. Settings are chosen with ``--validate``, which takes a part
-of the training part for the test.
+of the training part of CIFAR-10, before the test part was read with the present encoder. Settings
+are chosen with ``--validate``, which takes a part of the training part for the test.
 """
 
 import argparse
