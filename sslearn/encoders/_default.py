@@ -125,7 +125,7 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
     rows = rows.detach().float().cpu()  # where banks are made
-    # In a volume a patch costs as much as twenty in an image, and more patches gained nothing.
+    # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing.
     many = rows.ndim == 4 and len(rows) >= _PER_AXIS * _AXES
     n_patches = _N_PATCHES if many else _N_FEW_PATCHES
     bank = PatchBank.from_samples(rows, n_patches=n_patches)
