@@ -154,6 +154,11 @@ n_features_in_ : int
 feature_names_in_ : ndarray of str
     Names of the columns; only when X is a DataFrame whose column names are all strings."""
 
+# Of methods with views.
+_GROUPS = """feature_groups_ : list of lists of int
+    Blocks of one-hot columns that were found in a table, and change together in the default views;
+    only where the views are those of tables and ``augment`` is None."""
+
 _VIEWS = "sslearn.augment : The views, as objects."
 
 _SEE_ALSO = """sslearn.encoders : The default encoders.
@@ -182,8 +187,10 @@ def shared_docs(cls: T) -> T:
     summary, own = _split(inspect.cleandoc(cls.__doc__))
     signature = inspect.signature(cls)
     own["Parameters"] = _parameters(cls, signature, own.get("Parameters", ""))
-    own["Attributes"] = _joined(own.get("Attributes"), _ATTRIBUTES)
-    views = _VIEWS if "augment" in signature.parameters else None
+    has_views = "augment" in signature.parameters
+    groups = _GROUPS if has_views else None
+    own["Attributes"] = _joined(own.get("Attributes"), _ATTRIBUTES, groups)
+    views = _VIEWS if has_views else None
     own["See Also"] = _joined(own.get("See Also"), views, _SEE_ALSO)
     own["Notes"] = _joined(own.get("Notes"), _NOTES, between="\n\n")
     made = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in _SECTIONS if title in own]
