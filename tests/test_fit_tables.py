@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, TensorDataset
 
-from sslearn._data._batches import Batches
+from sslearn._data import _batches
 from sslearn.augment import FeatureCorruption, default_augment
 
 # Numbers, and categories as in a census: some common, some rare.
@@ -33,14 +33,13 @@ def census(n=600, seed=0):
 @pytest.fixture
 def views(monkeypatch):
     """All views that are drawn."""
-    drawn, views_of = [], Batches._views_of
+    drawn, augmented = [], _batches._augmented
 
-    def kept(self, unit, generator, n_views):
-        found = views_of(self, unit, generator, n_views)
-        drawn.append(found)
-        return found
+    def kept(*arguments):
+        drawn.append(augmented(*arguments))
+        return drawn[-1]
 
-    monkeypatch.setattr(Batches, "_views_of", kept)
+    monkeypatch.setattr(_batches, "_augmented", kept)
     return drawn
 
 

@@ -8,7 +8,9 @@ these and for volumes. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder
+from ._diffusion import DiffusionMap
 from ._kernels import KernelBank
+from ._laplace import LaplaceFeatures
 from ._mlp import MLP
 from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
@@ -16,17 +18,21 @@ from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._rotation import HadamardRotation
 from ._stem import StemEncoder
+from ._table_bank import TableBank
 from ._whitening import ViewWhitening
 
 __all__ = [
     "MLP",
+    "DiffusionMap",
     "HadamardRotation",
     "KernelBank",
+    "LaplaceFeatures",
     "PatchBank",
     "PiecewiseLinear",
     "PrincipalAxes",
     "ResNet",
     "StemEncoder",
+    "TableBank",
     "ViewWhitening",
     "default_encoder",
 ]

@@ -12,16 +12,17 @@ from ._kernels import KernelBank
 from ._layout import Linear
 from ._mlp import MLP
 from ._patches import PatchBank
-from ._piecewise import PiecewiseLinear
 from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._stem import StemEncoder
+from ._table_bank import TableBank
 from ._whitening import ViewWhitening
 
 __all__ = ["default_encoder"]
 
 # One wide layer for tables: after a second one a linear probe finds less.
 _TABLE_WIDTH, _WIDTH = 1024, 128
+_TABLE_COLUMNS, _LEAST_LEARNED = 1024, 384
 # Features of the bank for series, and of the layer that learns: 2,048 columns beside each other.
 _BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
 # The same for images: principal axes of the responses to many patches if there are
@@ -88,9 +89,7 @@ def default_encoder(
     if len(shape) == 1:
         if rows is None:
             return MLP(shape[0], hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
-        encoding = PiecewiseLinear.from_rows(rows)
-        network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
-        return nn.Sequential(OrderedDict(encoding=encoding, network=network))
+        return _on_columns(rows, embedding_dim)
     if len(shape) == 2 and rows is not None:
         return _on_kernels(rows, embedding_dim)
     # Volumes keep the network: training on patches of masks of an organ (AdrenalMNIST3D) gave an
@@ -101,6 +100,24 @@ def default_encoder(
     if embedding_dim is not None:
         settings |= {"embedding_dim": embedding_dim, "pool": "mean"}
     return ResNet(shape[0], **settings)
+
+
+def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
+    """Make a bank of features of a table, and a layer on them."""
+    bank = TableBank.from_rows(rows)
+    width = bank.n_features
+    # As many columns in all as the rotation has: a power of 2.
+    total = max(_TABLE_COLUMNS, 2 ** (width + _LEAST_LEARNED - 1).bit_length())
+    learned = total - width if embedding_dim is None else embedding_dim
+    body = nn.Sequential(Linear(width, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU())
+    return StemEncoder(
+        bank,
+        body,
+        stem_width=width,
+        body_width=learned,
+        output="both" if embedding_dim is None else "body",
+        stem_blocks=bank.widths,
+    )
 
 
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
