@@ -1,10 +1,10 @@
 """Encoders: the networks that map each sample to a vector of features.
 
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
-here cover every kind of array that the estimators take: :class:`MLP`, after a
-:class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` on a
-:class:`KernelBank` for series and on a :class:`PatchBank` for images, and a :class:`ResNet` for
-these and for volumes. :func:`default_encoder` chooses and sizes one.
+here cover every kind of array that the estimators take: a :class:`StemEncoder` on
+a :class:`TableBank` for tables, on a :class:`KernelBank` for series and on a :class:`PatchBank` for
+images, an :class:`MLP`, also after a :class:`PiecewiseLinear` encoding of the columns, for tables,
+and a :class:`ResNet` for all others. :func:`default_encoder` chooses and sizes one.
 """
 
 from ._default import default_encoder

@@ -20,9 +20,11 @@ from ._whitening import ViewWhitening
 
 __all__ = ["default_encoder"]
 
-# One wide layer for tables: after a second one a linear probe finds less.
+# One wide layer for tables: after a second one a linear probe finds less. Behind a bank it has this
+# many features at least, which fill up a power of 2; those of the bank that come out have half its
+# deviation.
 _TABLE_WIDTH, _WIDTH = 1024, 128
-_TABLE_COLUMNS, _LEAST_LEARNED = 1024, 384
+_LEAST_LEARNED, _WEIGHT_OF_COLUMNS = 384, 0.5
 # Features of the bank for series, and of the layer that learns: 2,048 columns beside each other.
 _BANK_WIDTH, _LEARNED_WIDTH = 1512, 512
 # The same for images: principal axes of the responses to many patches if there are
@@ -50,27 +52,28 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of output features. If None, 1024 for tables, 2048 for series and images with `rows`,
-        and otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for
-        each channel for series). A number makes a :class:`StemEncoder` give the features of its
-        layer that learns only, and a ResNet those of its last stage only, which usually are worse.
+        Number of output features. If None, 2048 for series and images with `rows`, 512 for tables
+        with `rows` (1024 or more above 96 columns), 1024 for tables without, and otherwise
+        statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for each channel
+        for series). A number makes a :class:`StemEncoder` give the features of its layer that
+        learns only, and a ResNet those of its last stage only, which usually are worse.
     rows : torch.Tensor of shape (n, *sample_shape), default=None
-        Standardised training samples, used to encode the columns of a table, to choose the
-        thresholds of the kernels for series, and as a source of patches for images. If None,
-        columns are not encoded, and series and images get a :class:`ResNet`, as volumes do.
+        Standardised training samples: landmarks in tables, from which the thresholds of the
+        kernels for series come too, and the patches for images. If None, tables get an
+        :class:`MLP`, series and images a :class:`ResNet`, as volumes do.
 
     Returns
     -------
     torch.nn.Module
-        For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which outputs the features itself unless `embedding_dim` is given. For series and
-        images with `rows` a :class:`StemEncoder`: a bank of features that is fixed, their
-        :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
-        :class:`KernelBank` of 1,512 features for series, with a layer of 512. For images it
-        is a :class:`PatchBank`, with a layer of 1024: of 200 patches and
-        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and otherwise of
-        56 patches, which have 1,008. Without `rows`, and for volumes, a :class:`ResNet`. Weights
-        are drawn from torch's default generator.
+        For tables, series and images with `rows` a :class:`StemEncoder`: a bank of features that is
+        fixed, and one layer on these, which learns. The bank of tables is a :class:`TableBank`,
+        whose columns and coordinates come out next to the layer of 384 features or more. Those
+        of series and images are followed by a :class:`ViewWhitening`: a :class:`KernelBank` of
+        1,512 features for series, with a layer of 512, and a :class:`PatchBank` for images, with a
+        layer of 1024: of 200 patches and :class:`PrincipalAxes` of 1024 of its features if `rows`
+        are 2,048 or more, and otherwise of 56 patches, which have 1,008. Without `rows` an
+        :class:`MLP` with one hidden layer of 1024 for tables, and a :class:`ResNet` for all others,
+        which volumes always have. Weights are drawn from torch's default generator.
 
     Examples
     --------
@@ -105,18 +108,22 @@ def default_encoder(
 def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of features of a table, and a layer on them."""
     bank = TableBank.from_rows(rows)
-    width = bank.n_features
+    # The random features are for the layer alone, which makes better ones of them.
+    given = bank.widths[:2]
     # As many columns in all as the rotation has: a power of 2.
-    total = max(_TABLE_COLUMNS, 2 ** (width + _LEAST_LEARNED - 1).bit_length())
-    learned = total - width if embedding_dim is None else embedding_dim
-    body = nn.Sequential(Linear(width, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU())
+    total = 2 ** (sum(given) + _LEAST_LEARNED - 1).bit_length()
+    learned = total - sum(given) if embedding_dim is None else embedding_dim
+    body = nn.Sequential(
+        Linear(bank.n_features, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU()
+    )
     return StemEncoder(
         bank,
         body,
-        stem_width=width,
+        stem_width=bank.n_features,
         body_width=learned,
         output="both" if embedding_dim is None else "body",
-        stem_blocks=bank.widths,
+        stem_weight=_WEIGHT_OF_COLUMNS,
+        stem_blocks=given,
     )
 
 

@@ -12,7 +12,7 @@ __all__ = ["DiffusionMap"]
 
 # The distance to this neighbour is the width of a sample's kernel, at least a part of the median
 # width: many rows of a table may be equal.
-_NEIGHBOUR, _NARROWEST = 30, 0.1
+_NEIGHBOUR, _NARROWEST = 10, 0.1
 # Eigenvalues below this are rounding, and weights of a sample that is far from all landmarks.
 _LEAST, _FAR = 1e-6, 1e-12
 
@@ -21,7 +21,7 @@ class DiffusionMap(nn.Module):
     """Diffusion coordinates: the smoothest functions on the graph of neighbouring samples.
 
     Some training samples, the landmarks, are joined by weights exp(-d^2 / (s t)), where d is the
-    distance of two of them and s and t are their distances to their 30th neighbours. The leading
+    distance of two of them and s and t are their distances to their tenth neighbours. The leading
     eigenvectors of this graph vary slowly along it and distinguish its clusters, so that few
     labels are enough for groups of any shape. A sample's coordinates are the means of those of the
     landmarks, by its weights to them. Make it by :meth:`from_samples`; it has nothing that learns.
@@ -91,7 +91,7 @@ class DiffusionMap(nn.Module):
     def from_samples(
         cls,
         samples: torch.Tensor,
-        n_coordinates: int = 64,
+        n_coordinates: int = 32,
         *,
         n_landmarks: int = 1024,
         generator: torch.Generator | None = None,
@@ -102,7 +102,7 @@ class DiffusionMap(nn.Module):
         ----------
         samples : torch.Tensor of shape (n, in_features)
             Training samples, standardised.
-        n_coordinates : int, default=64
+        n_coordinates : int, default=32
             Number of coordinates; those beyond the number of landmarks are zero.
         n_landmarks : int, default=1024
             Largest number of landmarks, random samples.

@@ -42,9 +42,10 @@ class StemEncoder(nn.Module):
         Deviation of the features of the stem in the output, in units of that of the body's. The
         smaller, the more the output is like that of the body alone.
     stem_blocks : tuple of int, default=None
-        Numbers of neighbouring features of the stem that are a block each, with a variance of its
-        own: all blocks of the stem, and the features of the body, have the same in the output,
-        apart from `stem_weight`. If None, the stem is one block.
+        Numbers of neighbouring features of the stem that are a block each: in the output all
+        blocks, of the stem and of the body, have the same variance, apart from `stem_weight`.
+        Features of the stem behind the last block are for the body alone. If None, all are one
+        block.
 
     See Also
     --------
@@ -94,18 +95,19 @@ class StemEncoder(nn.Module):
         self.output = output
         self.stem_weight = float(stem_weight)
         self.stem_blocks = (self.stem_width,) if stem_blocks is None else tuple(stem_blocks)
-        if sum(self.stem_blocks) != self.stem_width:
+        if not 0 < sum(self.stem_blocks) <= self.stem_width:
             raise ValueError(
-                f"The 'stem_blocks' parameter of StemEncoder must have a sum of stem_width = "
-                f"{stem_width}. Got {stem_blocks!r} instead."
+                "The 'stem_blocks' parameter of StemEncoder must have a sum of at most stem_width "
+                f"= {stem_width}. Got {stem_blocks!r} instead."
             )
         if output == "body":
             return
-        self.register_buffer("stem_mean", torch.zeros(self.stem_width))
-        self.register_buffer("stem_gain", torch.ones(self.stem_width))
+        n_fixed = sum(self.stem_blocks)
+        self.register_buffer("stem_mean", torch.zeros(n_fixed))
+        self.register_buffer("stem_gain", torch.ones(n_fixed))
         self.register_buffer("body_mean", torch.zeros(self.body_width))
         self.register_buffer("body_gain", torch.ones(()))
-        width = self.stem_width + self.body_width
+        width = n_fixed + self.body_width
         # A rotation, not a projection: it has as many columns as it needs.
         self.rotation = HadamardRotation(width, max_features=2 ** (width - 1).bit_length())
 
@@ -119,7 +121,7 @@ class StemEncoder(nn.Module):
         if self.output == "body":
             return learned
         # In one precision, also where an objective opened an autocast context.
-        fixed = (fixed - self.stem_mean) * self.stem_gain
+        fixed = (fixed[:, : len(self.stem_mean)] - self.stem_mean) * self.stem_gain
         learned = (learned.to(fixed.dtype) - self.body_mean) * self.body_gain
         return self.rotation(torch.cat((fixed, learned), dim=1))
 
@@ -145,8 +147,9 @@ class StemEncoder(nn.Module):
         learned = self.body.eval()(inputs)
         for module, training in modes:
             module.training = training
-        parts = inputs.split(self.stem_blocks, dim=1)
-        self.stem_mean.copy_(inputs.mean(0))
+        fixed = inputs[:, : len(self.stem_mean)]
+        parts = fixed.split(self.stem_blocks, dim=1)
+        self.stem_mean.copy_(fixed.mean(0))
         self.stem_gain.copy_(torch.cat([self.stem_weight * _gain(part) for part in parts]))
         self.body_mean.copy_(learned.mean(0))
         self.body_gain.copy_(_gain(learned)[0])

@@ -1,4 +1,4 @@
-"""Features of tables that are fixed: the columns, random features, and neighbours."""
+"""Features of tables that are fixed: the columns, coordinates of neighbours, random features."""
 
 from __future__ import annotations
 
@@ -16,24 +16,72 @@ __all__ = ["TableBank"]
 _MOST_COLUMNS = 1024
 # Deviation below which a feature is not scaled up any further, and the largest magnitude of one.
 _RARE, _MOST = 0.05, 10.0
+# A column has a long tail if at least this part of the rows has one value, and the largest distance
+# to it, in deviations, is above this; and the least unit of distances, that of the views' noise.
+_COMMON, _LONG, _LEAST_UNIT = 0.5, 8.0, 0.1
+
+
+class LogTails(nn.Module):
+    """Logarithms of columns in which most rows have one value and a few lie far from it.
+
+    Counts and amounts that are mostly zero: their few large values would decide all distances. The
+    distance to the common value becomes its logarithm, in units of its median over the other rows.
+
+    Parameters
+    ----------
+    rows : torch.Tensor of shape (n, n_columns)
+        Training rows, standardised.
+    """
+
+    is_long: torch.Tensor
+    middle: torch.Tensor
+    unit: torch.Tensor
+    mean: torch.Tensor
+    gain: torch.Tensor
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        middle = rows.median(0).values
+        distance = (rows - middle).abs()
+        common = distance == 0
+        is_long = (common.float().mean(0) >= _COMMON) & (distance.amax(0) > _LONG)
+        unit = torch.ones_like(middle)
+        for i in is_long.nonzero().flatten().tolist():
+            unit[i] = distance[:, i][~common[:, i]].median().clamp_min(_LEAST_UNIT)
+        self.register_buffer("is_long", is_long)
+        self.register_buffer("middle", middle)
+        self.register_buffer("unit", unit)
+        logarithm = self._logarithm(rows)
+        self.register_buffer("mean", logarithm.mean(0))
+        self.register_buffer("gain", 1 / logarithm.std(0, correction=0).clamp_min(_RARE))
+
+    def _logarithm(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - self.middle
+        return x.sign() * (x.abs() / self.unit).log1p()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take the logarithm of the columns with long tails, (n, n_columns) to the same shape."""
+        return torch.where(self.is_long, (self._logarithm(x) - self.mean) * self.gain, x)
 
 
 class TableBank(nn.Module):
     """A bank of fixed features of tables, which look at the training rows and not at labels.
 
-    There are three blocks: the columns themselves, :class:`LaplaceFeatures` of them, which make a
-    linear map flexible, and a :class:`DiffusionMap`, which distinguishes groups of rows. The random
-    features are standardised, and the smoothest coordinate has a deviation of 1. Make it by
+    There are three blocks: the columns themselves, a :class:`DiffusionMap` of them, which
+    distinguishes groups of rows, and :class:`LaplaceFeatures`, which make a linear map flexible.
+    The smoothest coordinate has a deviation of 1, and so have all random features. Make it by
     :meth:`from_rows`; it has nothing that learns.
 
     Parameters
     ----------
+    tails : torch.nn.Module
+        Maps rows to rows, before all else: logarithms of columns with long tails.
     columns : torch.nn.Module
         Maps rows to the columns that come out.
-    laplace : LaplaceFeatures
-        The random features.
     diffusion : DiffusionMap
         The coordinates on the graph of neighbours.
+    laplace : LaplaceFeatures
+        The random features.
 
     See Also
     --------
@@ -47,9 +95,9 @@ class TableBank(nn.Module):
     >>> rows = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     >>> bank = TableBank.from_rows(rows)
     >>> bank.widths
-    (5, 384, 64)
+    (5, 32, 384)
     >>> bank(rows).shape
-    torch.Size([200, 453])
+    torch.Size([200, 421])
     """
 
     mean: torch.Tensor
@@ -59,15 +107,20 @@ class TableBank(nn.Module):
     is_fixed = True
 
     def __init__(
-        self, columns: nn.Module, laplace: LaplaceFeatures, diffusion: DiffusionMap
+        self,
+        tails: nn.Module,
+        columns: nn.Module,
+        diffusion: DiffusionMap,
+        laplace: LaplaceFeatures,
     ) -> None:
         super().__init__()
+        self.tails = tails
         self.columns = columns
-        self.laplace = laplace
         self.diffusion = diffusion
+        self.laplace = laplace
         n_columns = getattr(columns, "out_features", laplace.in_features)
         #: Number of features of each block.
-        self.widths = (n_columns, laplace.out_features, diffusion.out_features)
+        self.widths = (n_columns, diffusion.out_features, laplace.out_features)
         #: Number of features.
         self.n_features = sum(self.widths)
         self.register_buffer("mean", torch.zeros(self.n_features))
@@ -80,7 +133,7 @@ class TableBank(nn.Module):
         rows: torch.Tensor,
         *,
         n_random: int = 384,
-        n_coordinates: int = 64,
+        n_coordinates: int = 32,
         generator: torch.Generator | None = None,
     ) -> TableBank:
         """Make a bank that suits training rows.
@@ -91,7 +144,7 @@ class TableBank(nn.Module):
             A few thousand training rows, standardised; two at least.
         n_random : int, default=384
             Number of random features, an even number.
-        n_coordinates : int, default=64
+        n_coordinates : int, default=32
             Number of coordinates on the graph of neighbours.
         generator : torch.Generator, default=None
             Source of all random numbers. If None, torch's default generator.
@@ -103,21 +156,23 @@ class TableBank(nn.Module):
         """
         rows = rows.detach().float().cpu()
         n_coordinates = check_int("TableBank.from_rows", "n_coordinates", n_coordinates)
+        tails = LogTails(rows)
+        given, rows = rows, tails(rows)
         columns: nn.Module = nn.Identity()
         if rows.shape[1] > _MOST_COLUMNS:
             columns = HadamardRotation(
                 rows.shape[1], max_features=_MOST_COLUMNS, generator=generator
             )
-        laplace = LaplaceFeatures.from_samples(rows, n_random, generator=generator)
         diffusion = DiffusionMap.from_samples(rows, n_coordinates, generator=generator)
-        made = cls(columns, laplace, diffusion)
-        features = made(rows)
+        laplace = LaplaceFeatures.from_samples(rows, n_random, generator=generator)
+        made = cls(tails, columns, diffusion, laplace)
+        features = made(given)
         made.mean.copy_(features.mean(0))
         made.gain.copy_(1 / features.std(0, correction=0).clamp_min(_RARE))
         # Columns keep the scale that they have: rare categories are not scaled up. And so do
         # coordinates, among each other: the smoother one is, the larger.
-        made.gain[: made.widths[0]] = 1.0
-        smooth = made.gain[-made.widths[2] :]
+        linear, smooth, _ = made.gain.split(made.widths)
+        linear.fill_(1.0)
         smooth.fill_(smooth.min())
         return made
 
@@ -127,6 +182,6 @@ class TableBank(nn.Module):
             # Distances and angles need single precision.
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.float())
-        x = x.flatten(1)
-        features = torch.cat((self.columns(x), self.laplace(x), self.diffusion(x)), dim=1)
+        x = self.tails(x.flatten(1))
+        features = torch.cat((self.columns(x), self.diffusion(x), self.laplace(x)), dim=1)
         return ((features - self.mean) * self.gain).clamp(-_MOST, _MOST)

@@ -17,6 +17,7 @@ from sslearn.encoders import (
     TableBank,
     default_encoder,
 )
+from sslearn.encoders._table_bank import LogTails
 
 
 def seeded(seed=0):
@@ -73,7 +74,7 @@ def _slow_diffusion(x, new, neighbour, n_coordinates):
 def test_coordinates_are_those_of_the_definition():
     x, new = rows(120), rows(40, 6) * 0.8
     found = DiffusionMap.from_samples(x, 5)(new).double().numpy()
-    expected = _slow_diffusion(x, new, 30, 5)
+    expected = _slow_diffusion(x, new, 10, 5)
     signs = np.sign((found * expected).sum(0))
     np.testing.assert_allclose(found * signs, expected, rtol=1e-3, atol=1e-4)
 
@@ -137,11 +138,27 @@ def test_a_bank_repeats_and_survives():
         assert torch.equal(first(x), again(x))
 
 
+def test_long_tails_are_logarithms():
+    x = rows(200, 4)
+    x[:, 1] = torch.where(x[:, 1] > 1, x[:, 1].exp() ** 3, 0.0)  # mostly zero, else large
+    x[:, 2] = (x[:, 2] > 1).float()
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    assert x[:, 1].max() > 8
+    tails = LogTails(x)
+    assert tails.is_long.tolist() == [False, True, False, False]
+    found = tails(x)
+    assert torch.equal(found[:, [0, 2, 3]], x[:, [0, 2, 3]])
+    assert found[:, 1].max() < 0.75 * x[:, 1].max()
+    assert found[:, 1].mean().abs() < 1e-5
+    assert found[:, 1].std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(found[:, 1].argsort(stable=True), x[:, 1].argsort(stable=True))
+
+
 def test_scales_of_the_blocks():
     x = rows()
     bank = TableBank.from_rows(x, n_random=32, n_coordinates=8, generator=seeded())
-    assert bank.widths == (6, 32, 8)
-    columns, laplace, diffusion = bank(x).split(bank.widths, dim=1)
+    assert bank.widths == (6, 8, 32)
+    columns, diffusion, laplace = bank(x).split(bank.widths, dim=1)
     torch.testing.assert_close(columns, x - x.mean(0))
     torch.testing.assert_close(laplace.std(0, correction=0), torch.ones(32))
     deviations = diffusion.std(0, correction=0)
@@ -152,19 +169,17 @@ def test_scales_of_the_blocks():
 def test_many_columns_are_mixed():
     bank = TableBank.from_rows(rows(50, 1100), generator=seeded())
     assert isinstance(bank.columns, HadamardRotation)
-    assert bank.widths == (1024, 384, 64)
+    assert bank.widths == (1024, 32, 384)
 
 
-@pytest.mark.parametrize(
-    ("n_columns", "width"), [(3, 1024), (192, 1024), (193, 2048), (1500, 2048)]
-)
+@pytest.mark.parametrize(("n_columns", "width"), [(3, 512), (96, 512), (97, 1024), (1500, 2048)])
 def test_the_default_encoder_of_tables(n_columns, width):
     x = rows(40, n_columns)
     encoder = default_encoder((n_columns,), rows=x)
     assert isinstance(encoder, StemEncoder)
     assert isinstance(encoder.stem, TableBank)
     assert encoder.eval()(x).shape == (40, width)
-    assert encoder.stem_blocks == encoder.stem.widths
+    assert encoder.stem_blocks == encoder.stem.widths[:2]
 
 
 def test_the_learned_layer_alone_and_no_rows():
@@ -196,17 +211,25 @@ def test_extremes_of_all_rows_are_seen():
     assert distances.min() > 0.1
 
 
-def test_blocks_of_a_stem_have_equal_variance():
+@pytest.mark.parametrize("n_blocks", [2, 3])
+def test_blocks_of_a_stem_have_equal_variance(n_blocks):
     x = rows()
     bank = TableBank.from_rows(x, n_random=32, n_coordinates=8, generator=seeded())
-    encoder = StemEncoder(
-        bank, nn.Linear(46, 4), stem_width=46, body_width=4, stem_blocks=bank.widths
-    )
+    blocks = bank.widths[:n_blocks]
+    encoder = StemEncoder(bank, nn.Linear(46, 4), stem_width=46, body_width=4, stem_blocks=blocks)
     encoder.calibrate(bank(x))
-    fixed = (bank(x) - encoder.stem_mean) * encoder.stem_gain
-    for block in fixed.split(bank.widths, dim=1):
+    fixed = (bank(x)[:, : sum(blocks)] - encoder.stem_mean) * encoder.stem_gain
+    for block in fixed.split(blocks, dim=1):
         assert block.var(0, correction=0).sum().item() == pytest.approx(1, rel=1e-4)
     with torch.no_grad():
-        assert encoder(x).var(0, correction=0).sum().item() == pytest.approx(4, rel=1e-4)
-    with pytest.raises(ValueError, match="'stem_blocks' parameter .* sum of stem_width = 46"):
-        StemEncoder(bank, nn.Identity(), stem_width=46, body_width=4, stem_blocks=(6, 32))
+        found = encoder(x)
+    assert found.shape == (300, {2: 32, 3: 64}[n_blocks])
+    assert found.var(0, correction=0).sum().item() == pytest.approx(n_blocks + 1, rel=1e-4)
+
+
+def test_blocks_beyond_the_stem_are_refused():
+    for wrong in ((6, 41), ()):
+        with pytest.raises(ValueError, match="'stem_blocks' parameter .* at most stem_width = 46"):
+            StemEncoder(
+                nn.Identity(), nn.Identity(), stem_width=46, body_width=4, stem_blocks=wrong
+            )
