@@ -205,7 +205,13 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     trained = encoder if split is None else split.body
     if split is not None:
         data.put_stem(split.stem, split.input_shape)
-    settings = Settings.from_estimator(estimator, autocast, len(data), has_stem=data.has_stem)
+    settings = Settings.from_estimator(
+        estimator,
+        autocast,
+        len(data),
+        has_stem=data.has_stem,
+        is_table=len(data.sample_shape) == 1,
+    )
     objective = check_objective(estimator._make_objective(trained, data), name)
     groups = _feature_groups(estimator, read, objective)
     batches = _make_batches(estimator, read, objective, settings, groups)

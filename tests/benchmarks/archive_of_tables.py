@@ -13,10 +13,12 @@ all labels, a tenth (three draws) and five of each class (ten draws). Next to me
 trees, which learn from the labelled rows alone (``_baselines.py``).
 
 Choices are made by splitting the training parts in the same way, which is the default. ``--test``
-reads the test parts, once a choice is made. What ``--out`` holds is not run again.
+reads the test parts, once a choice is made. The first choice for tables is VICReg, by such splits
+of 17 sets, before any test part was read with it. What ``--out`` holds is not run again.
 """
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -110,17 +112,17 @@ def measure(folder, key, settings):
 def jobs(arguments, settings, names):
     """Keys and settings of what is to be run and is not in the CSV."""
     rows = read_rows(arguments.out, COLUMNS, KEY)
-    for name in names:
-        for method in arguments.methods:
+    # Split by split, so that a run that is stopped has all sets.
+    for split in range(arguments.splits):
+        for name, method in itertools.product(names, arguments.methods):
             own = dict(settings.get(method.removesuffix(UNTRAINED), {}))
             if method.endswith(UNTRAINED):
                 own.pop("max_epochs", None)
             told = " ".join(f"{k}={v!r}" for k, v in sorted(own.items()))
-            for split in range(arguments.splits):
-                key = (name, f"{kind(arguments)} {split}", method, str(split), told)
-                row = rows.get(key)
-                if row is None or (arguments.retry and row["status"] == "failed"):
-                    yield key, own
+            key = (name, f"{kind(arguments)} {split}", method, str(split), told)
+            row = rows.get(key)
+            if row is None or (arguments.retry and row["status"] == "failed"):
+                yield key, own
 
 
 def kind(arguments):
