@@ -10,7 +10,6 @@ and a :class:`ResNet` for all others. :func:`default_encoder` chooses and sizes 
 from ._default import default_encoder
 from ._diffusion import DiffusionMap
 from ._kernels import KernelBank
-from ._laplace import LaplaceFeatures
 from ._mlp import MLP
 from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
@@ -26,7 +25,6 @@ __all__ = [
     "DiffusionMap",
     "HadamardRotation",
     "KernelBank",
-    "LaplaceFeatures",
     "PatchBank",
     "PiecewiseLinear",
     "PrincipalAxes",

@@ -108,7 +108,7 @@ def default_encoder(
 def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of features of a table, and a layer on them."""
     bank = TableBank.from_rows(rows)
-    # The random features are for the layer alone, which makes better ones of them.
+    # The bins are for the layer alone, which makes better features of them.
     given = bank.widths[:2]
     # As many columns in all as the rotation has: a power of 2.
     total = 2 ** (sum(given) + _LEAST_LEARNED - 1).bit_length()

@@ -14,7 +14,7 @@ __all__ = ["DiffusionMap"]
 # width: many rows of a table may be equal.
 _NEIGHBOUR, _NARROWEST = 10, 0.1
 # Eigenvalues below this are rounding, and weights of a sample that is far from all landmarks.
-_LEAST, _FAR = 1e-6, 1e-12
+_LEAST, _FAR, _LOWEST = 1e-6, 1e-12, -60.0
 
 
 class DiffusionMap(nn.Module):
@@ -141,12 +141,14 @@ class DiffusionMap(nn.Module):
         return (products + x.square().sum(1, keepdim=True)).clamp_min(0.0)
 
     def _widths(self, distances: torch.Tensor) -> torch.Tensor:
-        return distances.kthvalue(self.neighbour, dim=1).values.sqrt()
+        # A third of the time that kthvalue takes.
+        return distances.topk(self.neighbour, dim=1, largest=False).values[:, -1].sqrt()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map samples (n, in_features) to coordinates (n, n_coordinates)."""
         distances = self._squared_distances(x)
         width = self._widths(distances).maximum(self.narrowest)
-        weights = (-distances / (width[:, None] * self.width)).exp()
+        # Numbers near the least that float32 has take ten times as long.
+        weights = (-distances / (width[:, None] * self.width)).clamp_min(_LOWEST).exp()
         total = weights.sum(1, keepdim=True).clamp_min(_FAR)
         return linear(weights, self.coordinates.T) / total

@@ -1,4 +1,4 @@
-"""Features of tables that are fixed: the columns, coordinates of neighbours, random features."""
+"""Features of tables that are fixed: the columns, coordinates of neighbours, bins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from ._checks import check_int
 from ._diffusion import DiffusionMap
-from ._laplace import LaplaceFeatures
+from ._piecewise import PiecewiseLinear
 from ._rotation import HadamardRotation
 
 __all__ = ["TableBank"]
@@ -68,9 +68,9 @@ class TableBank(nn.Module):
     """A bank of fixed features of tables, which look at the training rows and not at labels.
 
     There are three blocks: the columns themselves, a :class:`DiffusionMap` of them, which
-    distinguishes groups of rows, and :class:`LaplaceFeatures`, which make a linear map flexible.
-    The smoothest coordinate has a deviation of 1, and so have all random features. Make it by
-    :meth:`from_rows`; it has nothing that learns.
+    distinguishes groups of rows, and a :class:`PiecewiseLinear` encoding, by which a linear map
+    sees thresholds. The smoothest coordinate has a deviation of 1. Make it by :meth:`from_rows`; it
+    has nothing that learns.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class TableBank(nn.Module):
         Maps rows to the columns that come out.
     diffusion : DiffusionMap
         The coordinates on the graph of neighbours.
-    laplace : LaplaceFeatures
-        The random features.
+    bins : PiecewiseLinear
+        The encoding of the columns.
 
     See Also
     --------
@@ -95,9 +95,9 @@ class TableBank(nn.Module):
     >>> rows = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     >>> bank = TableBank.from_rows(rows)
     >>> bank.widths
-    (5, 32, 384)
+    (5, 32, 80)
     >>> bank(rows).shape
-    torch.Size([200, 421])
+    torch.Size([200, 117])
     """
 
     mean: torch.Tensor
@@ -111,16 +111,16 @@ class TableBank(nn.Module):
         tails: nn.Module,
         columns: nn.Module,
         diffusion: DiffusionMap,
-        laplace: LaplaceFeatures,
+        bins: PiecewiseLinear,
     ) -> None:
         super().__init__()
         self.tails = tails
         self.columns = columns
         self.diffusion = diffusion
-        self.laplace = laplace
-        n_columns = getattr(columns, "out_features", laplace.in_features)
+        self.bins = bins
+        n_columns = getattr(columns, "out_features", bins.in_features)
         #: Number of features of each block.
-        self.widths = (n_columns, diffusion.out_features, laplace.out_features)
+        self.widths = (n_columns, diffusion.out_features, bins.width)
         #: Number of features.
         self.n_features = sum(self.widths)
         self.register_buffer("mean", torch.zeros(self.n_features))
@@ -132,7 +132,6 @@ class TableBank(nn.Module):
         cls,
         rows: torch.Tensor,
         *,
-        n_random: int = 384,
         n_coordinates: int = 32,
         generator: torch.Generator | None = None,
     ) -> TableBank:
@@ -142,8 +141,6 @@ class TableBank(nn.Module):
         ----------
         rows : torch.Tensor of shape (n, n_columns)
             A few thousand training rows, standardised; two at least.
-        n_random : int, default=384
-            Number of random features, an even number.
         n_coordinates : int, default=32
             Number of coordinates on the graph of neighbours.
         generator : torch.Generator, default=None
@@ -164,16 +161,15 @@ class TableBank(nn.Module):
                 rows.shape[1], max_features=_MOST_COLUMNS, generator=generator
             )
         diffusion = DiffusionMap.from_samples(rows, n_coordinates, generator=generator)
-        laplace = LaplaceFeatures.from_samples(rows, n_random, generator=generator)
-        made = cls(tails, columns, diffusion, laplace)
+        bins = PiecewiseLinear.from_rows(rows)
+        made = cls(tails, columns, diffusion, bins)
         features = made(given)
         made.mean.copy_(features.mean(0))
-        made.gain.copy_(1 / features.std(0, correction=0).clamp_min(_RARE))
-        # Columns keep the scale that they have: rare categories are not scaled up. And so do
-        # coordinates, among each other: the smoother one is, the larger.
-        linear, smooth, _ = made.gain.split(made.widths)
-        linear.fill_(1.0)
-        smooth.fill_(smooth.min())
+        # Columns and bins keep the scale that they have: rare categories are not scaled up. And so
+        # do coordinates, among each other: the smoother one is, the larger.
+        smooth = features.split(made.widths, dim=1)[1]
+        scale = smooth.std(0, correction=0).max().clamp_min(_RARE)
+        made.gain[made.widths[0] :][: made.widths[1]] = 1 / scale
         return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -183,5 +179,6 @@ class TableBank(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.float())
         x = self.tails(x.flatten(1))
-        features = torch.cat((self.columns(x), self.diffusion(x), self.laplace(x)), dim=1)
+        blocks = (self.columns(x), self.diffusion(x), self.bins(x))
+        features = torch.cat(blocks, dim=1)
         return ((features - self.mean) * self.gain).clamp(-_MOST, _MOST)
