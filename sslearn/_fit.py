@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
+from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize, Statistics
 from ._data._training_data import TrainingData, compute_statistics
@@ -63,6 +64,7 @@ class _Built:
     cost: Cost
     settings: Settings
     is_own_encoder: bool
+    feature_groups: list[list[int]] | None
 
     def fitted(self, history: History) -> dict[str, Any]:
         """Return the attributes of an estimator whose fit ends here, apart from the encoder."""
@@ -78,6 +80,8 @@ class _Built:
         }
         if history.validation_loss_curve:
             found["validation_loss_curve_"] = list(history.validation_loss_curve)
+        if self.feature_groups is not None:
+            found["feature_groups_"] = self.feature_groups
         return {"_cost": self.cost, **found}
 
     def published(self, encoder: nn.Module) -> nn.Module:
@@ -201,9 +205,16 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     trained = encoder if split is None else split.body
     if split is not None:
         data.put_stem(split.stem, split.input_shape)
-    settings = Settings.from_estimator(estimator, autocast, len(data), has_stem=data.has_stem)
+    settings = Settings.from_estimator(
+        estimator,
+        autocast,
+        len(data),
+        has_stem=data.has_stem,
+        is_table=len(data.sample_shape) == 1,
+    )
     objective = check_objective(estimator._make_objective(trained, data), name)
-    batches = _make_batches(estimator, read, objective, settings)
+    groups = _feature_groups(estimator, read, objective)
+    batches = _make_batches(estimator, read, objective, settings, groups)
     features = _joined_features(objective.features, trained, encoder, data)
     # The cost is measured on the CPU, before anything moves.
     cost = measure_cost(features.eval(), data.sample_shape)
@@ -212,7 +223,7 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
     whole_encoder = _with_standardize(features, data.standardize, data.rows)
     own = estimator.encoder is not None
-    return _Built(objective, batches, features, whole_encoder, cost, settings, own)
+    return _Built(objective, batches, features, whole_encoder, cost, settings, own, groups)
 
 
 def _joined_features(
@@ -239,7 +250,23 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
     return build_features(estimator._default_encoder(shape, width, rows), shape)
 
 
-def _make_batches(estimator, read: _Data, objective: Objective, settings: Settings) -> Batches:
+def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:
+    """Return the columns of a table that the default views change together, if there are such."""
+    data = read.data
+    has_default_views = objective.n_views and getattr(estimator, "augment", None) is None
+    is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
+    if not has_default_views or not is_table or len(data.sample_shape) > 1:
+        return None
+    return find_one_hot(read.statistics.subsample.values().flatten(1))
+
+
+def _make_batches(
+    estimator,
+    read: _Data,
+    objective: Objective,
+    settings: Settings,
+    groups: list[list[int]] | None,
+) -> Batches:
     """Return what makes batches; warn if a signal in X is lost in noise, or to kernels."""
     data = read.data
     banks = [] if data.stem is None else _banks(data.stem)
@@ -249,7 +276,7 @@ def _make_batches(estimator, read: _Data, objective: Objective, settings: Settin
     if augment is None:
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
-        augment = default_augment(shape, rgb=rgb, bank=bool(banks))
+        augment = default_augment(shape, rgb=rgb, bank=bool(banks), feature_groups=groups or None)
     drowned = None
     if objective.n_views:
         noise = noise_of(augment)

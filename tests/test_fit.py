@@ -129,7 +129,7 @@ def test_views_of_a_callable_are_drawn_at_each_step():
 def test_too_few_cached_views_are_refused():
     with pytest.raises(ValueError, match=r"'cached_views' parameter must be 0 or at least .* 2\."):
         small("SimCLR", cached_views=1).fit(rows("series"))
-    small("SimCLR", cached_views=1).fit(rows("table"))  # no stem, and so ignored
+    small("SimCLR", cached_views=1).fit(rows("volume"))  # no stem, and so ignored
 
 
 def test_an_objective_sees_what_learns(monkeypatch):

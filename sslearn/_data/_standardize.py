@@ -95,7 +95,7 @@ class Statistics:
         self._m2 = torch.zeros_like(self._mean)
         self._smallest = torch.full_like(self._mean, math.inf)
         self._largest = torch.full_like(self._mean, -math.inf)
-        self._subsample = Subsample(self.sample_shape)
+        self.subsample = Subsample(self.sample_shape)
         # Distance of a feature of a table from zeros and ones: 0 for those.
         self._not_binary = torch.zeros_like(self._mean)
         self._whole = _is_grid(self.sample_shape)
@@ -106,7 +106,7 @@ class Statistics:
             return
         self.n_rows += len(x)
         x = x.detach()
-        self._subsample.update(x)
+        self.subsample.update(x)
         x = x.to(torch.float64)
         if len(self.sample_shape) == 1:
             smallest, largest = torch.aminmax(x, dim=0)
@@ -153,7 +153,7 @@ class Statistics:
         """Return the layer that brings rows of these statistics to zero mean and unit variance."""
         if self._first is None:
             return _untouched(self.sample_shape)
-        values = self._subsample.values()
+        values = self.subsample.values()
         limits = find_limits(values, self._smallest, self._largest)
         is_bytes = self._whole and self._within_bytes and bool((limits.high > _BRIGHT).any())
         if is_bytes:
@@ -224,7 +224,7 @@ class Statistics:
         """
         if self._first is None or noise <= 0:
             return None
-        values = self._subsample.values()
+        values = self.subsample.values()
         unit = 1 / (layer.unit_scale if layer.is_grid else layer.gain).double().flatten().cpu()
         middle = values.flatten(1).median(dim=1).values
         spread = (

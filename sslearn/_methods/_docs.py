@@ -23,9 +23,9 @@ _PARAMETERS = {
     called as ``encoder(sample_shape)`` under the seed and returns a module. If None, a default
     for the kind of input, see :func:`sslearn.encoders.default_encoder`.""",
     "embedding_dim": """int
-    Width of the default encoder's features. If None, 1024 for tables, 2048 for series and images (a
-    number leaves out those of the stem, which do not learn), statistics of all stages for
-    volumes.""",
+    Width of the default encoder's features. If None, 512 for tables (1024 or more above 96
+    columns), 2048 for series and images, statistics of all stages for volumes. A number leaves out
+    those of the stem, which do not learn.""",
     "augment": """callable
     Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`. If
     None, the default for the kind of input. To search over its parameters (``augment__noise``),
@@ -33,10 +33,11 @@ _PARAMETERS = {
     "cached_views": """int or "auto"
     Views of each sample of which the features of the encoder's stem are computed once, before the
     first step; each step takes two of them. The stem is the part that does not change: the
-    :class:`~sslearn.encoders.KernelBank` or :class:`~sslearn.encoders.PatchBank` of the default
-    encoder, or leading layers of yours that are frozen. More are more varied, and take more time
-    and memory. 0 draws new views at each step. "auto" is 8 where memory allows, see 'What "auto"
-    means' in the user guide. Ignored where there is no stem, and for streams.""",
+    :class:`~sslearn.encoders.TableBank`, :class:`~sslearn.encoders.KernelBank` or
+    :class:`~sslearn.encoders.PatchBank` of the default encoder, or leading layers of yours that are
+    frozen. More are more varied, and take more time and memory. 0 draws new views at each step.
+    "auto" is 8 where memory allows, see 'What "auto" means' in the user guide. Ignored where there
+    is no stem, and for streams.""",
     "standardize": """bool
     Standardise each feature of a table, each channel otherwise, with the statistics of the
     training samples. Features of zeros and ones are only centred, those that are constant in
@@ -154,6 +155,11 @@ n_features_in_ : int
 feature_names_in_ : ndarray of str
     Names of the columns; only when X is a DataFrame whose column names are all strings."""
 
+# Of methods with views.
+_GROUPS = """feature_groups_ : list of lists of int
+    Blocks of one-hot columns that were found in a table, and change together in the default views;
+    only where the views are those of tables and ``augment`` is None."""
+
 _VIEWS = "sslearn.augment : The views, as objects."
 
 _SEE_ALSO = """sslearn.encoders : The default encoders.
@@ -182,8 +188,10 @@ def shared_docs(cls: T) -> T:
     summary, own = _split(inspect.cleandoc(cls.__doc__))
     signature = inspect.signature(cls)
     own["Parameters"] = _parameters(cls, signature, own.get("Parameters", ""))
-    own["Attributes"] = _joined(own.get("Attributes"), _ATTRIBUTES)
-    views = _VIEWS if "augment" in signature.parameters else None
+    has_views = "augment" in signature.parameters
+    groups = _GROUPS if has_views else None
+    own["Attributes"] = _joined(own.get("Attributes"), _ATTRIBUTES, groups)
+    views = _VIEWS if has_views else None
     own["See Also"] = _joined(own.get("See Also"), views, _SEE_ALSO)
     own["Notes"] = _joined(own.get("Notes"), _NOTES, between="\n\n")
     made = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in _SECTIONS if title in own]

@@ -112,7 +112,13 @@ class Settings:
 
     @classmethod
     def from_estimator(
-        cls, estimator, autocast: torch.dtype | None, n_rows: int, *, has_stem: bool = False
+        cls,
+        estimator,
+        autocast: torch.dtype | None,
+        n_rows: int,
+        *,
+        has_stem: bool = False,
+        is_table: bool = False,
     ) -> Settings:
         """Resolve the parameters of an estimator that is fitted on `n_rows` samples."""
         batch_size = resolve_batch_size(estimator.batch_size, n_rows)
@@ -123,6 +129,7 @@ class Settings:
                 estimator.max_epochs,
                 n_rows,
                 steps_per_epoch=n_rows // batch_size if has_stem else None,
+                is_table=is_table,
             ),
             batch_size=batch_size,
             learning_rate=None if rate == "auto" else float(rate),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
@@ -15,7 +18,11 @@ __all__ = ["default_augment", "is_ours", "noise_of"]
 
 
 def default_augment(
-    sample_shape: tuple[int, ...], *, rgb: bool = True, bank: bool = False
+    sample_shape: tuple[int, ...],
+    *,
+    rgb: bool = True,
+    bank: bool = False,
+    feature_groups: np.ndarray | Sequence[Sequence[int]] | None = None,
 ) -> Augmentation:
     """Return the default augmentation for samples of a shape.
 
@@ -36,6 +43,9 @@ def default_augment(
         series are then weaker, those of images of 16 pixels or more have no noise, since noise
         and edges would hide from short kernels and small patches what they respond to, and those of
         volumes are moved slightly and without interpolation, which would change all small patches.
+    feature_groups : array of shape (n_features,) or list of lists of int, default=None
+        Features of a table that change together, see :class:`FeatureCorruption`. If None, each
+        changes by itself.
 
     Returns
     -------
@@ -50,13 +60,16 @@ def default_augment(
     >>> default_augment((3, 16, 16)).get_params()["randomresizedcrop__scale"]
     (0.3, 1.0)
     """
-    parts = {1: _for_tables, 2: _for_series, 3: _for_images, 4: _for_volumes}
+    parts = {2: _for_series, 3: _for_images, 4: _for_volumes}
     shape = tuple(sample_shape)
-    if len(shape) not in parts:
+    if not 1 <= len(shape) <= 4:
         raise ValueError(
             "default_augment takes samples of shape (features,), (channels, time), (channels, "
             f"height, width) and (channels, depth, height, width). Got {shape} instead."
         )
+    if len(shape) == 1:
+        # Half of the paper's rate: better on Adult and Covertype.
+        return Compose([FeatureCorruption(0.3, feature_groups), GaussianNoise()])
     if len(shape) == 2 and bank:
         return Compose(_for_kernels())
     if len(shape) == 4 and bank:
@@ -69,11 +82,6 @@ def default_augment(
         found = [bands if isinstance(part, ColorJitter) else part for part in made.augmentations]
         return Compose([part for part in found if not isinstance(part, RandomGrayscale)])
     return made
-
-
-def _for_tables(shape: tuple[int, ...]) -> list[Augmentation]:
-    # Half of the paper's rate: better on Adult and Covertype.
-    return [FeatureCorruption(rate=0.3), GaussianNoise()]
 
 
 def _for_series(shape: tuple[int, ...]) -> list[Augmentation]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,17 +16,48 @@ from ._draws import chance, integers, normal
 __all__ = ["FeatureCorruption", "GaussianNoise"]
 
 
-class FeatureCorruption(Augmentation):
-    """Replace random entries of a row by the same feature of other rows of the batch.
+class _Groups:
+    """The constraint of groups of features, apart from how many features there are."""
 
-    Every entry is replaced with probability `rate`, and every replaced entry comes from another
-    row, drawn separately for it, so that each feature keeps its marginal distribution. A batch of
-    one row has no other row and stays as it is.
+    def is_satisfied_by(self, val: Any) -> bool:
+        if val is None:
+            return True
+        if isinstance(val, np.ndarray):
+            return val.ndim == 1 and val.dtype.kind in "iu" and not (val < 0).any()
+        return isinstance(val, list | tuple) and all(map(_is_list_of_indices, val))
+
+    def __str__(self) -> str:
+        return (
+            "None, an array of group numbers of shape (n_features,), or a list of lists of column "
+            "indices, all ints in the range [0, inf)"
+        )
+
+
+def _is_list_of_indices(item: Any) -> bool:
+    if isinstance(item, np.ndarray):
+        return item.ndim == 1 and item.dtype.kind in "iu" and not (item < 0).any()
+    return isinstance(item, list | tuple | range) and all(
+        isinstance(index, Integral) and not isinstance(index, bool) and int(index) >= 0
+        for index in item
+    )
+
+
+class FeatureCorruption(Augmentation):
+    """Replace random features of a row by the same features of other rows of the batch.
+
+    Every feature is replaced with probability `rate`, and every replaced one comes from another
+    row, drawn separately for it, so that each feature keeps its marginal distribution. Features of
+    a group are replaced together, all from one row: the columns of a category that is one-hot
+    encoded stay one-hot. A batch of one row has no other row and stays as it is.
 
     Parameters
     ----------
     rate : float, default=0.6
-        Probability that an entry is replaced, between 0 and 1.
+        Probability that a feature, or a group of features, is replaced, between 0 and 1.
+    feature_groups : array of shape (n_features,) or list of lists of int, default=None
+        Features that are replaced together: the number of each feature's group, or the indices of
+        the features of each group, where features in no list are groups of their own. If None, all
+        are. With ``augment=None`` the methods find the blocks of one-hot columns themselves.
 
     References
     ----------
@@ -36,24 +72,73 @@ class FeatureCorruption(Augmentation):
     >>> view = FeatureCorruption(rate=0.5)(x, torch.Generator().manual_seed(0))
     >>> bool((view % 2 == x % 2).all())  # even numbers stay in the first column
     True
+
+    Three columns of one category, and a number:
+
+    >>> x = torch.tensor([[1.0, 0, 0, 0.3], [0, 1, 0, 0.7], [0, 0, 1, 0.1]])
+    >>> view = FeatureCorruption(rate=0.5, feature_groups=[[0, 1, 2]])(x)
+    >>> view[:, :3].sum(1)
+    tensor([1., 1., 1.])
     """
 
-    _constraints = {"rate": PROBABILITY}
+    _constraints = {"rate": PROBABILITY, "feature_groups": _Groups()}
     _accepts = TABLES
 
-    def __init__(self, rate: float = 0.6) -> None:
+    def __init__(
+        self,
+        rate: float = 0.6,
+        feature_groups: np.ndarray | Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.rate = rate
+        self.feature_groups = feature_groups
 
     def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         n, n_features = x.shape
+        group = None
+        if self.feature_groups is not None:
+            group, n_features = _numbered(self.feature_groups, n_features)
+            group = group.to(x.device)
         if n < 2:
             return x
         replaced = chance(x, n_features, p=self.rate, generator=generator)
         # At least one and at most n - 1 rows further on: never the row itself, though possibly its
         # copy, where two views are drawn in one call.
         distance = integers(x, n_features, low=1, high=n, generator=generator)
+        if group is not None:
+            replaced, distance = replaced[:, group], distance[:, group]
         donor = (torch.arange(n, device=x.device)[:, None] + distance) % n  # (n, features)
         return torch.where(replaced, x.gather(0, donor), x)
+
+
+def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> tuple[Tensor, int]:
+    """Return the number of each feature's group, and how many groups there are."""
+    if isinstance(groups, np.ndarray):
+        if len(groups) != n_features:
+            raise ValueError(
+                "The 'feature_groups' parameter of FeatureCorruption must have one number for "
+                f"each of the {n_features} features. Got {len(groups)} numbers instead."
+            )
+        numbers, group = np.unique(groups, return_inverse=True)
+        return torch.from_numpy(group), len(numbers)
+    listed = [int(index) for indices in groups for index in indices]
+    if listed and max(listed) >= n_features:
+        raise ValueError(
+            "The 'feature_groups' parameter of FeatureCorruption must hold indices below the "
+            f"number of features, {n_features}. Got {max(listed)} instead."
+        )
+    if len(set(listed)) < len(listed):
+        twice = next(index for i, index in enumerate(listed) if index in listed[:i])
+        raise ValueError(
+            "The 'feature_groups' parameter of FeatureCorruption must name each feature once at "
+            f"most. Got feature {twice} twice."
+        )
+    # A group has the number of its smallest feature, until the numbers are made consecutive.
+    first = np.arange(n_features)
+    for indices in groups:
+        if len(indices):
+            first[list(indices)] = min(indices)
+    numbers, group = np.unique(first, return_inverse=True)
+    return torch.from_numpy(group), len(numbers)
 
 
 class GaussianNoise(Augmentation):

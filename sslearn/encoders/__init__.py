@@ -1,13 +1,15 @@
 """Encoders: the networks that map each sample to a vector of features.
 
 An encoder is any :class:`torch.nn.Module` that maps a batch to a float tensor (n, width). Those
-here cover every kind of array that the estimators take: :class:`MLP`, after a
-:class:`PiecewiseLinear` encoding of the columns, for tables, a :class:`StemEncoder` on a
-:class:`KernelBank` and :class:`SegmentMeans` for series and on a :class:`PatchBank` for images and
-volumes, and a :class:`ResNet` for all of these. :func:`default_encoder` chooses and sizes one.
+here cover every kind of array that the estimators take: a :class:`StemEncoder` on a
+:class:`TableBank` for tables, on a :class:`KernelBank` and :class:`SegmentMeans` for series and on
+a :class:`PatchBank` for images and volumes; an :class:`MLP`, also after a :class:`PiecewiseLinear`
+encoding of the columns, for tables, and a :class:`ResNet` for all others. :func:`default_encoder`
+chooses and sizes one.
 """
 
 from ._default import default_encoder
+from ._diffusion import DiffusionMap
 from ._kernels import KernelBank
 from ._mlp import MLP
 from ._patches import PatchBank
@@ -17,11 +19,13 @@ from ._resnet import ResNet
 from ._rotation import HadamardRotation
 from ._segments import SegmentMeans
 from ._stem import Concatenation, StemEncoder
+from ._table_bank import TableBank
 from ._whitening import ViewWhitening
 
 __all__ = [
     "MLP",
     "Concatenation",
+    "DiffusionMap",
     "HadamardRotation",
     "KernelBank",
     "PatchBank",
@@ -30,6 +34,7 @@ __all__ = [
     "ResNet",
     "SegmentMeans",
     "StemEncoder",
+    "TableBank",
     "ViewWhitening",
     "default_encoder",
 ]

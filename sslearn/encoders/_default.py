@@ -12,17 +12,20 @@ from ._kernels import KernelBank
 from ._layout import Linear
 from ._mlp import MLP
 from ._patches import PatchBank
-from ._piecewise import PiecewiseLinear
 from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._segments import SegmentMeans
 from ._stem import Concatenation, StemEncoder
+from ._table_bank import TableBank
 from ._whitening import ViewWhitening
 
 __all__ = ["default_encoder"]
 
-# One wide layer for tables: after a second one a linear probe finds less.
+# One wide layer for tables: after a second one a linear probe finds less. Behind a bank it has this
+# many features at least, which fill up a power of 2; those of the bank that come out have half its
+# deviation.
 _TABLE_WIDTH, _WIDTH = 1024, 128
+_LEAST_LEARNED, _WEIGHT_OF_COLUMNS = 384, 0.5
 # Features of the bank for series, at most, and of the layer that learns: 2,048 columns in all.
 _BANK_WIDTH, _LEARNED_WIDTH = 1536, 512
 # Segments of each channel whose means are part of the bank, their columns at most, and the part of
@@ -54,28 +57,28 @@ def default_encoder(
         series, (channels, height, width) for images, (channels, depth, height, width) for
         volumes.
     embedding_dim : int, default=None
-        Number of output features. If None, 1024 for tables, 2048 for series, images and volumes
-        with `rows`, and otherwise statistics of all stages (448 for images of 17 to 64 pixels, 448
-        and two for each channel for series). A number makes a :class:`StemEncoder` give the
-        features of its layer that learns only, and a ResNet those of its last stage only, which
-        usually are worse.
+        Number of output features. If None, 2048 for series, images and volumes with `rows`, 512 for
+        tables with `rows` (1024 or more above 96 columns), 1024 for tables without, and otherwise
+        statistics of all stages (448 for images of 17 to 64 pixels, 448 and two for each channel
+        for series). A number makes a :class:`StemEncoder` give the features of its layer that
+        learns only, and a ResNet those of its last stage only, which usually are worse.
     rows : torch.Tensor of shape (n, *sample_shape), default=None
-        Standardised training samples, used to encode the columns of a table, to choose the
-        thresholds of the kernels for series, and as a source of patches for images and volumes.
-        If None, columns are not encoded, and all others get a :class:`ResNet`.
+        Standardised training samples: landmarks in tables, from which the thresholds of the
+        kernels for series come too, and the patches for images and volumes. If None, tables get an
+        :class:`MLP`, and all others a :class:`ResNet`.
 
     Returns
     -------
     torch.nn.Module
-        For tables a :class:`PiecewiseLinear` encoding and an :class:`MLP` with one hidden layer
-        of 1024, which outputs the features itself unless `embedding_dim` is given. For series,
-        images and volumes with `rows` a :class:`StemEncoder`: a bank of features that is fixed,
-        their :class:`ViewWhitening`, and one layer on these, which learns. The bank is a
-        :class:`KernelBank` of at most 1,512 features for series, joined by :class:`SegmentMeans` of
-        eight segments (of fewer from 22 channels on, of none beyond 168), with a layer of 512.
-        Otherwise it is a :class:`PatchBank`, with a layer of 1024: for images of 200 patches and
-        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and else of 56
-        patches, which have 1,008 features. Without `rows` a :class:`ResNet`. Weights are drawn
+        With `rows` a :class:`StemEncoder`: a bank of features that is fixed, and one layer on
+        these, which learns. The bank of tables is a :class:`TableBank`, whose columns and
+        coordinates come out next to the layer of 384 features or more. The others are followed by
+        a :class:`ViewWhitening`: for series a :class:`KernelBank` of at most 1,512 features, joined
+        by :class:`SegmentMeans` of eight segments (of fewer from 22 channels on, of none beyond
+        168), with a layer of 512; otherwise a :class:`PatchBank`, with a layer of 1024: for images
+        of 200 patches and :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or
+        more, and else of 56 patches, which have 1,008 features. Without `rows` an :class:`MLP` with
+        one hidden layer of 1024 for tables, and a :class:`ResNet` for all others. Weights are drawn
         from torch's default generator.
 
     Examples
@@ -95,9 +98,7 @@ def default_encoder(
     if len(shape) == 1:
         if rows is None:
             return MLP(shape[0], hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
-        encoding = PiecewiseLinear.from_rows(rows)
-        network = MLP(encoding.width, hidden_dims=(_TABLE_WIDTH,), embedding_dim=embedding_dim)
-        return nn.Sequential(OrderedDict(encoding=encoding, network=network))
+        return _on_columns(rows, embedding_dim)
     if len(shape) == 2 and rows is not None:
         return _on_kernels(rows, embedding_dim)
     if len(shape) >= 3 and rows is not None:
@@ -106,6 +107,28 @@ def default_encoder(
     if embedding_dim is not None:
         settings |= {"embedding_dim": embedding_dim, "pool": "mean"}
     return ResNet(shape[0], **settings)
+
+
+def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
+    """Make a bank of features of a table, and a layer on them."""
+    bank = TableBank.from_rows(rows)
+    # The bins are for the layer alone, which makes better features of them.
+    given = bank.widths[:2]
+    # As many columns in all as the rotation has: a power of 2.
+    total = 2 ** (sum(given) + _LEAST_LEARNED - 1).bit_length()
+    learned = total - sum(given) if embedding_dim is None else embedding_dim
+    body = nn.Sequential(
+        Linear(bank.n_features, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU()
+    )
+    return StemEncoder(
+        bank,
+        body,
+        stem_width=bank.n_features,
+        body_width=learned,
+        output="both" if embedding_dim is None else "body",
+        stem_weight=_WEIGHT_OF_COLUMNS,
+        stem_blocks=given,
+    )
 
 
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:

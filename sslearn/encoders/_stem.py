@@ -41,6 +41,11 @@ class StemEncoder(nn.Module):
     stem_weight : float, default=1.0
         Deviation of the features of the stem in the output, in units of that of the body's. The
         smaller, the more the output is like that of the body alone.
+    stem_blocks : tuple of int, default=None
+        Numbers of neighbouring features of the stem that are a block each: in the output all
+        blocks, of the stem and of the body, have the same variance, apart from `stem_weight`.
+        Features of the stem behind the last block are for the body alone. If None, all are one
+        block.
 
     See Also
     --------
@@ -74,6 +79,7 @@ class StemEncoder(nn.Module):
         body_width: int,
         output: str = "both",
         stem_weight: float = 1.0,
+        stem_blocks: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         check_option("StemEncoder", "output", output, ("both", "body"))
@@ -88,13 +94,20 @@ class StemEncoder(nn.Module):
             )
         self.output = output
         self.stem_weight = float(stem_weight)
+        self.stem_blocks = (self.stem_width,) if stem_blocks is None else tuple(stem_blocks)
+        if not 0 < sum(self.stem_blocks) <= self.stem_width:
+            raise ValueError(
+                "The 'stem_blocks' parameter of StemEncoder must have a sum of at most stem_width "
+                f"= {stem_width}. Got {stem_blocks!r} instead."
+            )
         if output == "body":
             return
-        self.register_buffer("stem_mean", torch.zeros(self.stem_width))
-        self.register_buffer("stem_gain", torch.ones(()))
+        n_fixed = sum(self.stem_blocks)
+        self.register_buffer("stem_mean", torch.zeros(n_fixed))
+        self.register_buffer("stem_gain", torch.ones(n_fixed))
         self.register_buffer("body_mean", torch.zeros(self.body_width))
         self.register_buffer("body_gain", torch.ones(()))
-        width = self.stem_width + self.body_width
+        width = n_fixed + self.body_width
         # A rotation, not a projection: it has as many columns as it needs.
         self.rotation = HadamardRotation(width, max_features=2 ** (width - 1).bit_length())
 
@@ -108,7 +121,7 @@ class StemEncoder(nn.Module):
         if self.output == "body":
             return learned
         # In one precision, also where an objective opened an autocast context.
-        fixed = (fixed - self.stem_mean) * self.stem_gain
+        fixed = (fixed[:, : len(self.stem_mean)] - self.stem_mean) * self.stem_gain
         learned = (learned.to(fixed.dtype) - self.body_mean) * self.body_gain
         return self.rotation(torch.cat((fixed, learned), dim=1))
 
@@ -134,15 +147,20 @@ class StemEncoder(nn.Module):
         learned = self.body.eval()(inputs)
         for module, training in modes:
             module.training = training
-        for features, mean, gain, weight in (
-            (inputs, self.stem_mean, self.stem_gain, self.stem_weight),
-            (learned, self.body_mean, self.body_gain, 1.0),
-        ):
-            mean.copy_(features.mean(0))
-            variance = features.var(0, correction=0).sum().clamp_min(_LEAST_VARIANCE)
-            gain.copy_(weight * variance.rsqrt())
+        fixed = inputs[:, : len(self.stem_mean)]
+        parts = fixed.split(self.stem_blocks, dim=1)
+        self.stem_mean.copy_(fixed.mean(0))
+        self.stem_gain.copy_(torch.cat([self.stem_weight * _gain(part) for part in parts]))
+        self.body_mean.copy_(learned.mean(0))
+        self.body_gain.copy_(_gain(learned)[0])
         if not trained:
             self.body_gain.zero_()
+
+
+def _gain(features: torch.Tensor) -> torch.Tensor:
+    """Return the factor that brings the features of a block to a total variance of 1, for each."""
+    variance = features.var(0, correction=0).sum().clamp_min(_LEAST_VARIANCE)
+    return variance.rsqrt().expand(features.shape[1])
 
 
 class Concatenation(nn.ModuleDict):

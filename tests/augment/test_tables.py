@@ -1,10 +1,15 @@
 """Augmentations of tables: rates and donors."""
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from batches import batch, seeded
+from joblib import hash
+from sklearn.base import clone
 
-from sslearn.augment import FeatureCorruption, GaussianNoise
+from sslearn.augment import Compose, FeatureCorruption, GaussianNoise
 
 
 def test_corruption_rate_and_donors():
@@ -36,3 +41,83 @@ def test_noise():
     assert difference.std().item() == pytest.approx(0.3, rel=0.02)
     assert difference.mean().item() == pytest.approx(0.0, abs=0.005)
     assert torch.equal(GaussianNoise(noise=0.0)(x), x)
+
+
+def _one_hot(n, sizes, generator):
+    """One-hot columns of several categories, one after the other."""
+    codes = [torch.randint(size, (n,), generator=generator) for size in sizes]
+    parts = [torch.nn.functional.one_hot(of, s) for of, s in zip(codes, sizes, strict=True)]
+    return torch.cat(parts, dim=1).float()
+
+
+# Columns 0 to 2 and 3 to 6 are categories, column 7 is by itself.
+GROUPS = {
+    "numbers": np.array([4, 4, 4, 0, 0, 0, 0, 9]),
+    "lists": [[0, 1, 2], (5, 3, 4, 6)],
+    "arrays": [np.arange(3), range(3, 7), [7], []],
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_groups_change_together(kind):
+    x = torch.cat([_one_hot(300, (3, 4), seeded()), batch(300, (1,))], dim=1)
+    view = FeatureCorruption(0.5, GROUPS[kind])(x, seeded())
+    for columns in (slice(0, 3), slice(3, 7)):
+        assert (view[:, columns].sum(1) == 1).all()
+    changed = torch.stack([(view != x)[:, part].any(1) for part in ([0, 1, 2], [3, 4, 5, 6], [7])])
+    # Half of the groups are replaced, some of them by their own category.
+    expected = torch.tensor([0.5 * 2 / 3, 0.5 * 3 / 4, 0.5])
+    assert changed.float().mean(1) == pytest.approx(expected, abs=0.1)
+    assert (changed[0] != changed[2]).any()
+    assert (changed[0] != changed[1]).any()
+    # One donor of each group, and another one of the next.
+    numbers = torch.arange(2400.0).reshape(300, 8)
+    donor = FeatureCorruption(1, GROUPS[kind])(numbers, seeded()) // 8
+    assert (donor[:, :3] == donor[:, :1]).all()
+    assert (donor[:, 3:7] == donor[:, 3:4]).all()
+    assert (donor[:, 0] != donor[:, 3]).any()
+
+
+def test_groups_of_one_feature_are_as_without():
+    x = batch(50, (4,))
+    alone = FeatureCorruption(0.5)(x, seeded())
+    assert torch.equal(FeatureCorruption(0.5, np.arange(4))(x, seeded()), alone)
+    assert torch.equal(FeatureCorruption(0.5, [])(x, seeded()), alone)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (np.array([0, 0, 1]), "one number for each of the 4 features. Got 3 numbers"),
+        ([[0, 1], [1, 2]], "each feature once at most. Got feature 1 twice"),
+        ([[0, 0]], "each feature once at most. Got feature 0 twice"),
+        ([[0, 4]], "below the number of features, 4. Got 4 instead"),
+        ([[0, -1]], "must be None, an array of group numbers"),
+        (np.array([0, 0, 1, -1]), "must be None, an array of group numbers"),
+        (np.array([0.0, 0, 1, 1]), "must be None, an array of group numbers"),
+        (np.zeros((2, 2), dtype=int), "must be None, an array of group numbers"),
+        ([[0.0, 1.0]], "must be None, an array of group numbers"),
+        ([[True, False]], "must be None, an array of group numbers"),
+        ([0, 0, 1, 1], "must be None, an array of group numbers"),
+        ("ab", "must be None, an array of group numbers"),
+    ],
+)
+def test_wrong_groups_are_refused(groups, words):
+    with pytest.raises(ValueError, match=words) as error:
+        FeatureCorruption(0.5, groups)(torch.zeros(3, 4))
+    assert str(error.value).startswith("The 'feature_groups' parameter of FeatureCorruption must")
+
+
+def test_groups_are_kept_by_clone_pickle_and_search():
+    for groups in GROUPS.values():
+        augment = FeatureCorruption(0.2, groups)
+        copied = clone(augment)
+        assert str(copied.feature_groups) == str(groups)
+        x = batch(9, (8,))
+        for other in (copied, pickle.loads(pickle.dumps(augment))):
+            assert torch.equal(other(x, seeded()), augment(x, seeded()))
+        assert hash(augment) == hash(copied)
+    whole = Compose([FeatureCorruption(0.2), GaussianNoise()])
+    whole.set_params(featurecorruption__feature_groups=[[0, 1]])
+    assert whole.get_params()["featurecorruption__feature_groups"] == [[0, 1]]
+    assert repr(whole.augmentations[0]) == "FeatureCorruption(feature_groups=[[0, 1]], rate=0.2)"

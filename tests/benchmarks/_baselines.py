@@ -12,7 +12,11 @@ from _aeon_features import AEON, aeon_features
 from _image_features import closed_form, hog, patches
 from _probes import FEW, draws, probes, summary
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from torch import nn
 
 from sslearn.encoders import default_encoder
@@ -113,16 +117,33 @@ def of_features(function):
     return features
 
 
-def boosting(X_train, X_test, y_train, y_test, groups, seed):
-    """Histogram gradient boosting with scikit-learn's defaults."""
+def make_boosting(n_labels, seed):
+    """Histogram gradient boosting with scikit-learn's defaults, but for the size of leaves."""
+    # A leaf of 20 rows, the default, is most of a hundred labels.
+    leaf = min(20, max(2, n_labels // 50))
+    return HistGradientBoostingClassifier(min_samples_leaf=leaf, random_state=seed)
 
-    def accuracy(rows):
-        # A leaf of 20 rows, the default, is most of a hundred labels.
-        leaf = min(20, max(2, len(rows) // 50))
-        model = HistGradientBoostingClassifier(min_samples_leaf=leaf, random_state=seed)
-        return 100 * model.fit(X_train[rows], y_train[rows]).score(X_test, y_test)
 
-    return _with_few_labels(accuracy, y_train)
+# What learns from labelled rows by itself: a function of the number of labels and a seed.
+# Scikit-learn's defaults; TabICL and TabPFN fetch their weights, and are left out.
+TREES = {
+    "random forest": lambda n_labels, seed: RandomForestClassifier(random_state=seed),
+    "extra trees": lambda n_labels, seed: ExtraTreesClassifier(random_state=seed),
+    "boosting": make_boosting,
+}
+
+
+def of_trees(name):
+    """A baseline from a classifier made of trees."""
+
+    def baseline(X_train, X_test, y_train, y_test, groups, seed):
+        def accuracy(rows):
+            model = TREES[name](len(rows), seed)
+            return 100 * model.fit(X_train[rows], y_train[rows]).score(X_test, y_test)
+
+        return _with_few_labels(accuracy, y_train)
+
+    return baseline
 
 
 def supervised(X_train, X_test, y_train, y_test, groups, seed):
@@ -251,8 +272,8 @@ BASELINES = {
     "HOG": (of_features(hog), (IMAGES,)),
     "patches": (of_features(patches), (IMAGES, VOLUMES)),
     "closed form": (of_features(closed_form), (IMAGES, VOLUMES)),
-    "boosting": (boosting, (TABLE,)),
+    **{name: (of_trees(name), (TABLE,)) for name in TREES},
     "supervised": (supervised, (TABLE, SERIES, IMAGES, VOLUMES)),
 }
 # These classify by themselves: what stands under "linear" is their own accuracy.
-WITHOUT_PROBE = ("boosting", "supervised")
+WITHOUT_PROBE = (*TREES, "supervised")

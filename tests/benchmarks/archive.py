@@ -91,7 +91,7 @@ def measure(folder, key, settings):
     }
 
 
-def run_job(folder, key, settings):
+def run_job(folder, key, settings, measure=measure):
     """Measure one cell on one thread; what it raises becomes a row too."""
     torch.set_num_threads(1)
     row = dict(zip(KEY, key, strict=True)) | {"status": "ok"}
@@ -131,14 +131,15 @@ def jobs(arguments, settings, names):
                         yield key, own
 
 
-def run(arguments, todo):
+def run(arguments, todo, measure=measure, columns=COLUMNS):
     """Run the jobs, some at once, and add each to the CSV as it ends."""
     shown = (*KEY, "all", "few", "chosen", "width", "fit_s", "transform_ms", "message")
+    shown = [column for column in shown if column in columns]
     print(*shown)
     # Processes begin anew: a fork of one that has used threads may hang.
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     with pool:
-        running = [pool.submit(run_job, arguments.folder, *job) for job in todo]
+        running = [pool.submit(run_job, arguments.folder, *job, measure) for job in todo]
         for job in as_completed(running):
             try:
                 row = job.result()
@@ -146,7 +147,7 @@ def run(arguments, todo):
                 pool.shutdown(cancel_futures=True)
                 raise SystemExit(str(error)) from None
             print(*(row.get(column, "") for column in shown), flush=True)
-            append_row(arguments.out, row, COLUMNS)
+            append_row(arguments.out, row, columns)
 
 
 def arguments_of_the_command_line():

@@ -35,3 +35,9 @@ def test_cached_views_go_by_sizes(given, expected):
 def test_layers_behind_a_stem_make_no_more_steps_than_are_enough(n_rows, steps, expected):
     assert resolve_max_epochs("auto", n_rows, steps_per_epoch=steps) == expected
     assert resolve_max_epochs(500, n_rows, steps_per_epoch=steps) == 500
+
+
+def test_layers_behind_the_stem_of_a_table_make_fewer():
+    assert resolve_max_epochs("auto", 1000, steps_per_epoch=15, is_table=True) == 20
+    assert resolve_max_epochs("auto", 200, steps_per_epoch=6, is_table=True) == 50
+    assert resolve_max_epochs("auto", 200, is_table=True) == 200
