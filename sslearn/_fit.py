@@ -15,7 +15,8 @@ from torch import nn
 from ._data._batches import Batches
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
-from ._data._standardize import Standardize, Statistics
+from ._data._standardize import Standardize
+from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
 from ._inference import Cost, measure_cost

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from sslearn._data._standardize import Statistics
+from sslearn._data._statistics import Statistics
 
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
 every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))

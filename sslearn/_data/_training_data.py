@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ._rows import Rows, Stream, chunk_rows, sample_rows
-from ._standardize import Standardize, Statistics, check_finite
+from ._standardize import Standardize, check_finite
+from ._statistics import Statistics
 
 __all__ = ["TrainingData", "autocast_off", "compute_statistics"]
 

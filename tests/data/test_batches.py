@@ -7,7 +7,7 @@ from estimators import rows, small
 
 from sslearn._data._batches import Batches
 from sslearn._data._rows import Rows
-from sslearn._data._standardize import Statistics
+from sslearn._data._statistics import Statistics
 from sslearn._data._training_data import TrainingData
 from sslearn.augment import Compose, GaussianNoise
 

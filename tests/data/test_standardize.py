@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from sslearn._data._standardize import Statistics, check_finite
+from sslearn._data._standardize import check_finite
+from sslearn._data._statistics import Statistics
 
 
 def _layer(X, standardize=True, size=7):

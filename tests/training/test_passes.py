@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sslearn._data._rows import Rows
-from sslearn._data._standardize import Statistics
+from sslearn._data._statistics import Statistics
 from sslearn._data._training_data import TrainingData
 from sslearn._training._passes import Passes
 
