@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from torch import nn
 
@@ -76,12 +77,15 @@ def _behind(stem: nn.Module | None) -> str:
     """Name what comes before the weights and does not learn."""
     if stem is None:
         return ""
-    parts = [
-        type(module).__name__
-        for module in stem.modules()
-        if getattr(module, "is_fixed", False) and not isinstance(module, Concatenation)
-    ]
-    return f" behind {', '.join(parts)}" if parts else " behind frozen layers"
+    return f" behind {', '.join(_fixed_parts(stem)) or 'frozen layers'}"
+
+
+def _fixed_parts(module: nn.Module) -> Iterator[str]:
+    if getattr(module, "is_fixed", False) and not isinstance(module, Concatenation):
+        yield type(module).__name__
+    else:
+        for child in module.children():
+            yield from _fixed_parts(child)
 
 
 def epoch_line(settings: Settings, epoch: int, measured: dict[str, float], left: str | None) -> str:

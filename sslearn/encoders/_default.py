@@ -29,8 +29,10 @@ _LEAST_LEARNED, _WEIGHT_OF_COLUMNS = 384, 0.5
 # Features of the bank for series, at most, and of the layer that learns: 2,048 columns in all.
 _BANK_WIDTH, _LEARNED_WIDTH = 1536, 512
 # Segments of each channel whose means are part of the bank, their columns at most, and the part of
-# the kernels' variance that they would have if the mean of a segment varied as its steps do.
+# the kernels' variance that they would have if the mean of a segment varied as its steps do. And
+# the part of the variance of these means from which on samples count as aligned.
 _N_SEGMENTS, _MOST_SEGMENTS, _WEIGHT_OF_SEGMENTS = 8, 168, 0.12
+_COMMON = 0.015
 # The same for images: principal axes of the responses to many patches if there are
 # enough samples to find them, and else the responses to a few.
 _AXES, _LEARNED_FROM_IMAGES = 1024, 1024
@@ -74,12 +76,12 @@ def default_encoder(
         these, which learns. The bank of tables is a :class:`TableBank`, whose columns and
         coordinates come out next to the layer of 384 features or more. The others are followed by
         a :class:`ViewWhitening`: for series a :class:`KernelBank` of at most 1,512 features, joined
-        by :class:`SegmentMeans` of eight segments (of fewer from 22 channels on, of none beyond
-        168), with a layer of 512; otherwise a :class:`PatchBank`, with a layer of 1024: for images
-        of 200 patches and :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or
-        more, and else of 56 patches, which have 1,008 features. Without `rows` an :class:`MLP` with
-        one hidden layer of 1024 for tables, and a :class:`ResNet` for all others. Weights are drawn
-        from torch's default generator.
+        by :class:`SegmentMeans` of eight segments where samples are aligned (of fewer from 22
+        channels on, of none beyond 84), with a layer of 512; otherwise a :class:`PatchBank`, with a
+        layer of 1024: for images of 200 patches and :class:`PrincipalAxes` of 1024 of its features
+        if `rows` are 2,048 or more, and else of 56 patches, which have 1,008 features. Without
+        `rows` an :class:`MLP` with one hidden layer of 1024 for tables, and a :class:`ResNet` for
+        all others. Weights are drawn from torch's default generator.
 
     Examples
     --------
@@ -132,17 +134,19 @@ def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 
 
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
-    """Make a bank of kernels and means of segments, and a layer on both."""
-    channels, n_steps = rows.shape[1:]
-    n_segments = min(_N_SEGMENTS, n_steps, _MOST_SEGMENTS // channels)
-    room = _BANK_WIDTH - n_segments * channels
-    n_features = room - room % KernelBank.n_kernels
-    bank = Concatenation({"kernels": KernelBank.from_samples(rows, n_features=n_features)})
-    if n_segments:
+    """Make a bank of kernels, for aligned series also of means of segments, and a layer on it."""
+    channels = rows.shape[1]
+    n_segments = min(_N_SEGMENTS, rows.shape[2], _MOST_SEGMENTS // channels)
+    aligned = n_segments and SegmentMeans(channels, n_segments).common_course(rows) > _COMMON
+    n_means = n_segments * channels if aligned else 0
+    n_features = (_BANK_WIDTH - n_means) // KernelBank.n_kernels * KernelBank.n_kernels
+    kernels = KernelBank.from_samples(rows, n_features=n_features)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(bank=kernels)
+    if aligned:
         total = _WEIGHT_OF_SEGMENTS * n_features
-        bank["segments"] = SegmentMeans.from_samples(rows, n_segments, total_variance=total)
-    width = n_features + n_segments * channels
-    return _on_bank(OrderedDict(bank=bank), width, _LEARNED_WIDTH, embedding_dim)
+        segments = SegmentMeans.from_samples(rows, n_segments, total_variance=total)
+        parts["bank"] = Concatenation({"kernels": kernels, "segments": segments})
+    return _on_bank(parts, n_features + n_means, _LEARNED_WIDTH, embedding_dim)
 
 
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:

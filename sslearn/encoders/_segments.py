@@ -25,6 +25,8 @@ class SegmentMeans(nn.Module):
     Where samples are aligned, as trials that begin with a stimulus or days that begin at midnight,
     their course over the segments is what distinguishes them, often more than anything else.
 
+    Where samples are windows, cut anywhere, they only add noise: see :meth:`common_course`.
+
     It is part of a stem and has nothing that learns: make it by :meth:`from_samples`. Means are
     in units of the deviation of a step, so that segments of noise, whose means are all near zero,
     get little weight among other features.
@@ -107,6 +109,30 @@ class SegmentMeans(nn.Module):
         if total_variance is not None:
             found.weight.fill_(math.sqrt(total_variance / found.n_features))
         return found
+
+    def common_course(self, samples: torch.Tensor) -> float:
+        """Return how much of the variance of the means over segments all samples have in common.
+
+        Near 0 if samples are windows, cut wherever it happened to be: no step of them is special,
+        and their mean is flat. 1 if all samples have the same course.
+
+        Parameters
+        ----------
+        samples : torch.Tensor of shape (n, in_channels, time)
+            Standardised samples, two at least.
+
+        Returns
+        -------
+        float
+            At most 1. What few samples have in common by chance is subtracted, so it may be
+            slightly below 0.
+        """
+        means = self.means(samples.detach().float().cpu()).double()
+        means = means.unflatten(1, (self.in_channels, self.n_segments))
+        means = means - means.mean((0, 2), keepdim=True)
+        total, common = means.square().mean(), means.mean(0).square().mean()
+        by_chance = (total - common) / max(len(means) - 1, 1)
+        return float((common - by_chance) / total.clamp_min(_LEAST_VARIANCE))
 
     def extra_repr(self) -> str:
         return f"in_channels={self.in_channels}, n_segments={self.n_segments}"

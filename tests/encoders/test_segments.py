@@ -59,18 +59,41 @@ def test_what_does_not_vary_is_not_blown_up(constant):
 
 @pytest.mark.parametrize(
     ("channels", "steps", "n_means"),
-    [(1, 5, 5), (1, 100, 8), (9, 128, 72), (28, 50, 168), (60, 30, 120), (169, 20, 0)],
+    [(1, 5, 5), (1, 100, 8), (9, 128, 72), (28, 50, 168), (60, 30, 120)],
 )
-def test_in_the_default_encoder(channels, steps, n_means):
-    samples = _noise(30, channels, steps)
+def test_in_the_default_encoder_of_aligned_samples(channels, steps, n_means):
+    samples = _noise(30, channels, steps) + torch.linspace(-2, 2, steps)
     encoder = default_encoder((channels, steps), None, samples)
     bank = encoder.stem.bank
-    assert isinstance(bank["kernels"], KernelBank)
     found = bank(samples)
     assert found.shape == (30, encoder.stem_width)
     assert found.shape[1] - bank["kernels"].n_features == n_means
     assert encoder.stem_width <= 1536
     assert encoder.eval()(samples).shape == (30, 2048)
+
+
+@pytest.mark.parametrize("channels", [1, 9, 85, 200])
+def test_not_in_that_of_windows(channels):
+    # Cut anywhere from slow waves; or there are too many channels for two segments of each.
+    phase = 6.28 * torch.rand(40, channels, 1, generator=torch.Generator().manual_seed(0))
+    samples = torch.sin(torch.linspace(0, 6, 50) + phase)
+    samples += torch.linspace(-2, 2, 50) if channels > 84 else 0
+    encoder = default_encoder((channels, 50), None, samples)
+    assert isinstance(encoder.stem.bank, KernelBank)
+    assert encoder.stem_width == 1512
+
+
+def test_the_common_course_by_hand():
+    course = torch.tensor([1.0, -1.0]).repeat_interleave(10)
+    segments = SegmentMeans(1, 2)
+    assert segments.common_course(course.expand(5, 1, 20)) == pytest.approx(1)
+    # With probability 3 in 4 up to down, else down to up: half of the course is common.
+    signs = torch.tensor([1.0, 1.0, 1.0, -1.0]).repeat(250)[:, None, None]
+    assert segments.common_course(signs * course) == pytest.approx(0.25, abs=0.01)
+    assert abs(segments.common_course(_noise(2000, 1, 20))) < 0.01
+    few = [segments.common_course(_noise(30, 1, 20, seed=seed)) for seed in range(300)]
+    assert abs(np.mean(few)) < 0.05
+    assert segments.common_course(torch.zeros(3, 1, 20)) == 0
 
 
 def test_what_happens_when_is_found():

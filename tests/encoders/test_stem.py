@@ -92,8 +92,7 @@ def test_the_default_encoder_of_series():
     x = torch.randn(30, 2, 50)
     encoder = default_encoder((2, 50), rows=x)
     assert isinstance(encoder, StemEncoder)
-    assert isinstance(encoder.stem.bank["kernels"], KernelBank)
-    assert encoder.stem.bank["segments"].n_segments == 8
+    assert isinstance(encoder.stem.bank, KernelBank)
     assert not list(encoder.stem.parameters())
     assert encoder.eval()(x).shape == (30, 2048)
     assert default_encoder((2, 50), 24, x).eval()(x).shape == (30, 24)
