@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from sslearn.callbacks import OnlineProbe
+from sslearn.encoders import default_encoder
 
 NEW = parse_version(sklearn.__version__) >= parse_version("1.9")
 needs_callbacks = pytest.mark.skipif(not NEW, reason="scikit-learn below 1.9 has no callbacks")
@@ -103,7 +104,7 @@ class TestOnlineProbe:
         # With a constant rate and the same seed, a fit of two epochs is the first half of four.
         X, y = data
         probe = _probe(X, y, every=2, scoring="neg_log_loss")
-        params = {"lr_schedule": "constant", "warmup_fraction": 0.0}
+        params = {"lr_schedule": "constant", "warmup_fraction": 0.0, "encoder": default_encoder}
         small("SimCLR", max_epochs=4, **params).set_callbacks(probe).fit(X)
         half = small("SimCLR", max_epochs=2, **params).fit(X).transform(X)
         model = LogisticRegression().fit(half[:40], y[:40])

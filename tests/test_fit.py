@@ -129,7 +129,8 @@ def test_views_of_a_callable_are_drawn_at_each_step():
 def test_too_few_cached_views_are_refused():
     with pytest.raises(ValueError, match=r"'cached_views' parameter must be 0 or at least .* 2\."):
         small("SimCLR", cached_views=1).fit(rows("series"))
-    small("SimCLR", cached_views=1).fit(rows("volume"))  # no stem, and so ignored
+    # Without a stem it is ignored.
+    small("SimCLR", encoder=nn.Linear(6, 8), cached_views=1).fit(rows("table"))
 
 
 def test_an_objective_sees_what_learns(monkeypatch):

@@ -126,11 +126,13 @@ class DiffusionMap(nn.Module):
         weights = (-distances / (found.width[:, None] * found.width)).exp().double()
         degree = weights.sum(1)
         root = degree.sqrt()
-        # The symmetric matrix that is similar to the one of the transitions.
-        _, vectors = torch.linalg.eigh(weights / (root[:, None] * root))
-        # The first coordinate is a constant.
+        # The symmetric matrix that is similar to the one of the transitions, without its constant
+        # coordinate: where groups are not joined at all, others have the same eigenvalue.
+        constant = root / degree.sum().sqrt()
+        matrix = weights / (root[:, None] * root) - constant[:, None] * constant
+        _, vectors = torch.linalg.eigh(matrix)
         n = min(n_coordinates, len(chosen) - 1)
-        vectors = vectors.flip(1)[:, 1 : n + 1] * (degree.sum().sqrt() / root[:, None])
+        vectors = vectors.flip(1)[:, :n] / constant[:, None]
         # A mean over neighbours has the eigenvalue as a factor: a smooth coordinate has more of it.
         found.coordinates[:, :n] = vectors.float()
         return found

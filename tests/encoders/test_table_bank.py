@@ -63,6 +63,15 @@ def test_two_groups_are_the_two_signs_of_the_first_coordinate():
     assert (first[200:].sign() == -first[0].sign()).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_that_are_not_joined_at_all_are_distinguished(seed):
+    # Their eigenvalues are all 1, as that of the constant coordinate.
+    x = torch.cat([rows(60) + shift for shift in (0, 300, 1000)])
+    found = DiffusionMap.from_samples(x, 2, generator=seeded(seed))(x).view(3, 60, 2)
+    assert found.std(1).max() < 1e-3
+    assert torch.pdist(found.mean(1)).min() > 0.5
+
+
 @pytest.mark.parametrize(
     "x",
     [

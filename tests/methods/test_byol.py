@@ -9,6 +9,7 @@ from torch import nn
 from sslearn import BYOL
 from sslearn._methods._losses import negative_cosine
 from sslearn._methods.byol import _BYOLObjective, _squared_distance
+from sslearn.encoders import default_encoder
 
 
 def _objective(**kwargs):
@@ -104,7 +105,7 @@ def test_the_online_encoder_is_what_transforms():
             kept.append((objective.encoder, objective.target))
 
     X = rows("table")
-    model = Kept(embedding_dim=8, max_epochs=2, random_state=0, device="cpu").fit(X)
+    model = Kept(default_encoder, max_epochs=2, random_state=0, device="cpu").fit(X)
     online, target = kept[0]
     assert model.encoder_.features is online
     assert not torch.equal(next(online.parameters()), next(target.parameters()))

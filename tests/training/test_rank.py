@@ -70,8 +70,7 @@ def test_simsiam_as_it_is_does_not():
 def test_the_curve(name, kind):
     X = rows(kind, n=40)
     # Without a stem, whose part of the features is not watched.
-    encoder = default_encoder if kind in ("series", "image") else None
-    model = small(name, max_epochs=4, encoder=encoder).fit(X)
+    model = small(name, max_epochs=4, encoder=default_encoder).fit(X)
     epochs = [epoch for epoch, _, _ in model.embedding_rank_curve_]
     assert epochs[0] == 0
     assert epochs[-1] == model.n_iter_
@@ -97,7 +96,7 @@ def test_streams_and_large_rows_are_sampled_too():
 
     X = torch.from_numpy(rows("table", n=300))
     loader = DataLoader(TensorDataset(X), batch_size=50)
-    model = small("SimCLR").fit(loader)
+    model = small("SimCLR", encoder=default_encoder).fit(loader)
     features = nn.functional.normalize(torch.from_numpy(model.transform(X[:256])).double())
     _, rank, _ = model.embedding_rank_curve_[-1]
     assert rank == pytest.approx(effective_rank(features.numpy()), rel=1e-3)
