@@ -7,10 +7,9 @@ FOLDER holds the archives (``_archive_data.py``); by default the quick dozen. A 
 with its default parameters, and its features are taken apart: the *bank* that is fixed, what was
 *learned*, *both* of them beside each other, each scaled to the same total variance, and both
 *rotated*, which is what ``transform`` returns; *untrained* is what it returns with
-``max_epochs=0``. Ridge, logistic regression (their penalties by folds
-of the labelled samples), the 20 nearest neighbours and a random forest each get all labels and five
-of each class. All is judged on folds of the training parts. The last columns are megabytes of a
-million rows.
+``max_epochs=0``. Ridge, logistic regression (their penalties by folds of the labelled samples), the
+20 nearest neighbours and a random forest each get all labels and five of each class. All is judged
+on folds of the training parts.
 """
 
 import argparse
