@@ -24,8 +24,8 @@ _PARAMETERS = {
     for the kind of input, see :func:`sslearn.encoders.default_encoder`.""",
     "embedding_dim": """int
     Width of the default encoder's features. If None, 512 for tables (1024 or more above 96
-    columns), 2048 for series and images, statistics of all stages for volumes. A number leaves out
-    those of the stem, which do not learn.""",
+    columns), 2048 for series, images and volumes. A number leaves out those of the stem, which do
+    not learn.""",
     "augment": """callable
     Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`. If
     None, the default for the kind of input. To search over its parameters (``augment__noise``),

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from numbers import Integral
 
-__all__ = ["check_int", "check_ints", "check_option", "is_count"]
+import torch
+
+__all__ = ["check_batch", "check_int", "check_ints", "check_option", "is_count"]
 
 
 def is_count(value: object) -> bool:
@@ -30,6 +32,14 @@ def check_ints(
             f"Got {values!r} instead."
         )
     return tuple(int(value) for value in values)
+
+
+def check_batch(owner: str, x: torch.Tensor, in_channels: int, *axes: str) -> None:
+    if x.ndim != 2 + len(axes) or x.shape[1] != in_channels:
+        raise ValueError(
+            f"{owner} expects a batch of shape (n, {in_channels}, {', '.join(axes)}). Got "
+            f"{tuple(x.shape)} instead."
+        )
 
 
 def check_option(owner: str, name: str, value: object, options: tuple[object, ...]) -> None:

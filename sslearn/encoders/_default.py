@@ -65,9 +65,9 @@ def default_encoder(
         for series). A number makes a :class:`StemEncoder` give the features of its layer that
         learns only, and a ResNet those of its last stage only, which usually are worse.
     rows : torch.Tensor of shape (n, *sample_shape), default=None
-        Standardised training samples: landmarks in tables, from which the thresholds of the
-        kernels for series come too, and the patches for images and volumes. If None, tables get an
-        :class:`MLP`, and all others a :class:`ResNet`.
+        Standardised training samples, from which come the bins and landmarks for tables, the
+        thresholds of the kernels for series, and the patches for images and volumes. If None,
+        tables get an :class:`MLP`, and all others a :class:`ResNet`.
 
     Returns
     -------
@@ -118,19 +118,8 @@ def _on_columns(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     given = bank.widths[:2]
     # As many columns in all as the rotation has: a power of 2.
     total = 2 ** (sum(given) + _LEAST_LEARNED - 1).bit_length()
-    learned = total - sum(given) if embedding_dim is None else embedding_dim
-    body = nn.Sequential(
-        Linear(bank.n_features, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU()
-    )
-    return StemEncoder(
-        bank,
-        body,
-        stem_width=bank.n_features,
-        body_width=learned,
-        output="both" if embedding_dim is None else "body",
-        stem_weight=_WEIGHT_OF_COLUMNS,
-        stem_blocks=given,
-    )
+    learned = total - sum(given)
+    return _with_layer(bank, bank.n_features, learned, embedding_dim, _WEIGHT_OF_COLUMNS, given)
 
 
 def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
@@ -174,15 +163,28 @@ def _on_bank(
 ) -> StemEncoder:
     """Whiten the features of a bank, and put a layer that learns on them."""
     parts["whitening"] = ViewWhitening(width)
+    return _with_layer(nn.Sequential(parts), width, learned, embedding_dim, stem_weight)
+
+
+def _with_layer(
+    stem: nn.Module,
+    width: int,
+    learned: int,
+    embedding_dim: int | None,
+    stem_weight: float,
+    stem_blocks: tuple[int, ...] | None = None,
+) -> StemEncoder:
+    """Put a layer that learns on a stem, of `learned` features unless a number is asked for."""
     learned = learned if embedding_dim is None else embedding_dim
     body = nn.Sequential(Linear(width, learned, bias=False), nn.BatchNorm1d(learned), nn.ReLU())
     return StemEncoder(
-        nn.Sequential(parts),
+        stem,
         body,
         stem_width=width,
         body_width=learned,
         output="both" if embedding_dim is None else "body",
         stem_weight=stem_weight,
+        stem_blocks=stem_blocks,
     )
 
 

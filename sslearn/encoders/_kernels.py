@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._checks import check_int
+from ._checks import check_batch, check_int
 
 __all__ = ["KernelBank"]
 
@@ -199,11 +199,7 @@ class KernelBank(nn.Module):
         torch.Tensor of shape (n, n_features)
             The shares of steps with a response above the threshold.
         """
-        if x.ndim != 3 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"KernelBank expects a batch of shape (n, {self.in_channels}, time). Got "
-                f"{tuple(x.shape)} instead."
-            )
+        check_batch("KernelBank", x, self.in_channels, "time")
         x = x.to(self.mean.dtype)
         size = max(1, _CHUNK // (_N_KERNELS * min(x.shape[2], _MAX_POSITIONS)))
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or len(x) <= size:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._checks import check_int, check_ints
+from ._checks import check_batch, check_int, check_ints
 from ._layout import Conv2d, Conv3d, as_channels_last
 
 __all__ = ["PatchBank"]
@@ -249,12 +249,8 @@ class PatchBank(nn.Module):
             Roots of the mean responses, for volumes in the whole and then in each cell: of all
             patches, and of their negatives.
         """
-        if x.ndim != len(self.size) + 2 or x.shape[1] != self.in_channels:
-            axes = ("depth", "height", "width")[-len(self.size) :]
-            raise ValueError(
-                f"PatchBank expects a batch of shape (n, {self.in_channels}, {', '.join(axes)}). "
-                f"Got {tuple(x.shape)} instead."
-            )
+        axes = ("depth", "height", "width")[-len(self.size) :]
+        check_batch("PatchBank", x, self.in_channels, *axes)
         # In single precision at least, in which all poolings are implemented. What is too large to
         # be squared is clipped; what is infinite becomes NaN.
         x = x.to(torch.promote_types(self.mean.dtype, torch.float32))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._checks import check_int
+from ._checks import check_batch, check_int
 
 __all__ = ["SegmentMeans"]
 
@@ -139,11 +139,7 @@ class SegmentMeans(nn.Module):
 
     def means(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the means as they are, (n, n_features); the parameters are those of a call."""
-        if x.ndim != 3 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"SegmentMeans expects a batch of shape (n, {self.in_channels}, time). Got "
-                f"{tuple(x.shape)} instead."
-            )
+        check_batch("SegmentMeans", x, self.in_channels, "time")
         x = x.to(self.mean.dtype)
         if mask is None:
             return F.adaptive_avg_pool1d(x, self.n_segments).flatten(1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._checks import check_int, check_option
+from ._checks import check_int, check_ints, check_option
 from ._rotation import HadamardRotation
 
 __all__ = ["Concatenation", "StemEncoder"]
@@ -94,8 +94,9 @@ class StemEncoder(nn.Module):
             )
         self.output = output
         self.stem_weight = float(stem_weight)
-        self.stem_blocks = (self.stem_width,) if stem_blocks is None else tuple(stem_blocks)
-        if not 0 < sum(self.stem_blocks) <= self.stem_width:
+        blocks = (self.stem_width,) if stem_blocks is None else stem_blocks
+        self.stem_blocks = check_ints("StemEncoder", "stem_blocks", blocks, may_be_empty=False)
+        if sum(self.stem_blocks) > self.stem_width:
             raise ValueError(
                 "The 'stem_blocks' parameter of StemEncoder must have a sum of at most stem_width "
                 f"= {stem_width}. Got {stem_blocks!r} instead."

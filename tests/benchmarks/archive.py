@@ -167,11 +167,15 @@ def arguments_of_the_command_line():
     parser.add_argument("--list", action="store_true", help="name the jobs, run nothing")
     arguments = parser.parse_args()
     found = data_sets(arguments.folder)
-    wanted = QUICK if arguments.quick else found
-    wanted = wanted if arguments.sets is None else arguments.sets
+    return checked(parser, arguments, found, QUICK if arguments.quick else found, "ucr/*, uea/*")
+
+
+def checked(parser, arguments, found, usual, files):
+    """Arguments, settings and names of the sets to run; a wrong one ends the process."""
+    wanted = usual if arguments.sets is None else arguments.sets
     missing = set(wanted) - set(found)
     if missing or not wanted:
-        parser.error(f"{arguments.folder} lacks the sets {sorted(missing) or 'ucr/*, uea/*'}.")
+        parser.error(f"{arguments.folder} lacks the sets {sorted(missing) or files}.")
     try:
         settings = parsed_settings(arguments.set, METHODS)
     except ValueError as error:

@@ -30,8 +30,8 @@ from _linear_probe import linear
 from _probes import draws, draws_per_class
 from _results_csv import read_rows
 from _side_by_side import header
-from archive import KEY, features, run
-from quality import METHODS, parsed_settings
+from archive import KEY, checked, features, run
+from quality import METHODS
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder
 
@@ -192,15 +192,7 @@ def arguments_of_the_command_line():
     arguments = parser.parse_args()
     files = sorted(arguments.folder.glob("tables/*.npz"), key=lambda file: file.stat().st_size)
     found = [file.stem for file in files]
-    wanted = found if arguments.sets is None else arguments.sets
-    missing = set(wanted) - set(found)
-    if missing or not wanted:
-        parser.error(f"{arguments.folder} has no {sorted(missing) or 'tables/*'}.")
-    try:
-        settings = parsed_settings(arguments.set, METHODS)
-    except ValueError as error:
-        parser.error(str(error))
-    return arguments, settings, [name for name in found if name in wanted]
+    return checked(parser, arguments, found, found, "tables/*")
 
 
 def main():

@@ -44,7 +44,7 @@ def blocks(model, X):
     """Each part of the features, and the milliseconds of a sample that it takes."""
     features = model.encoder_.get_submodule("features")
     (encoder,) = (m for m in features.modules() if isinstance(m, sslearn.encoders.StemEncoder))
-    inputs, outputs, found = [], [], {}
+    inputs, outputs = [], []
     hooks = (
         encoder.stem.register_forward_hook(lambda *call: inputs.append(call[-1])),
         encoder.body.register_forward_hook(lambda *call: outputs.append(call[-1])),

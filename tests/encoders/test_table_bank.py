@@ -215,9 +215,15 @@ def test_blocks_of_a_stem_have_equal_variance(n_blocks):
     assert found.var(0, correction=0).sum().item() == pytest.approx(n_blocks + 1, rel=1e-4)
 
 
-def test_blocks_beyond_the_stem_are_refused():
-    for wrong in ((6, 41), ()):
-        with pytest.raises(ValueError, match="'stem_blocks' parameter .* at most stem_width = 46"):
-            StemEncoder(
-                nn.Identity(), nn.Identity(), stem_width=46, body_width=4, stem_blocks=wrong
-            )
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((6, 41), "at most stem_width = 46"),
+        ((), "non-empty sequence of ints"),
+        ((6, -1), r"ints in the range \[1, inf\). Got \(6, -1\)"),
+        ((2.5, 3), r"ints in the range \[1, inf\). Got \(2.5, 3\)"),
+    ],
+)
+def test_wrong_blocks_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=f"'stem_blocks' parameter .* {message}"):
+        StemEncoder(nn.Identity(), nn.Identity(), stem_width=46, body_width=4, stem_blocks=wrong)
