@@ -117,6 +117,8 @@ class TrainingData:
         self.input_shape = rows.sample_shape
         #: What comes before that, and does not change.
         self.stem: nn.Module | None = None
+        #: Whether what is trained is a few layers behind a stem, for which few steps are enough.
+        self.few_layers = False
         #: What the encoder takes of all samples trained on, in half precision, where it is kept.
         self.kept_inputs: torch.Tensor | None = None
         self._reference: torch.Tensor | None = None
@@ -154,9 +156,9 @@ class TrainingData:
         """Whether what is trained takes the features of a stem, not samples."""
         return self.stem is not None
 
-    def put_stem(self, stem: nn.Module, input_shape: tuple[int, ...]) -> None:
+    def put_stem(self, stem: nn.Module, input_shape: tuple[int, ...], *, few_layers: bool) -> None:
         """Put a stem before what is trained, which then takes its output, of a shape."""
-        self.stem, self.input_shape = stem, input_shape
+        self.stem, self.input_shape, self.few_layers = stem, input_shape, few_layers
 
     @torch.no_grad()
     def inputs(self, samples: torch.Tensor) -> torch.Tensor:

@@ -36,8 +36,8 @@ _PARAMETERS = {
     :class:`~sslearn.encoders.TableBank`, :class:`~sslearn.encoders.KernelBank` or
     :class:`~sslearn.encoders.PatchBank` of the default encoder, or leading layers of yours that are
     frozen. More are more varied, and take more time and memory. 0 draws new views at each step.
-    "auto" is 8 where memory allows, see 'What "auto" means' in the user guide. Ignored where there
-    is no stem, and for streams.""",
+    "auto" is 8 where memory allows, and 0 for a residual network behind a stem, see 'What "auto"
+    means' in the user guide. Ignored where there is no stem, and for streams.""",
     "standardize": """bool
     Standardise each feature of a table, each channel otherwise, with the statistics of the
     training samples. Features of zeros and ones are only centred, those that are constant in

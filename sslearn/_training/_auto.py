@@ -137,7 +137,12 @@ def name_of(autocast: torch.dtype | None) -> str:
 
 
 def automatic_rate(
-    optimizer: str | Callable, n_steps: int, batch_size: int, *, n_axes: int, has_stem: bool = False
+    optimizer: str | Callable,
+    n_steps: int,
+    batch_size: int,
+    *,
+    n_axes: int,
+    few_layers: bool = False,
 ) -> float:
     """Return the learning rate of ``learning_rate="auto"``.
 
@@ -151,5 +156,5 @@ def automatic_rate(
         return 0.1
     if optimizer == "lars":
         return 0.3 * batch_size / 256
-    highest = 1e-3 if n_axes == 1 else 3e-3 if n_axes == 2 or has_stem else 1e-2
+    highest = 1e-3 if n_axes == 1 else 3e-3 if n_axes == 2 or few_layers else 1e-2
     return min(highest, max(1e-3, 15 / max(1, n_steps)))

@@ -80,7 +80,7 @@ class TrainingLoop:
             passes.batches_per_epoch * settings.max_epochs,
             passes.batch_size,
             n_axes=len(data.sample_shape),
-            has_stem=data.has_stem,
+            few_layers=data.few_layers,
         )
         self.history = History(
             rank_curve=self.monitor.points,

@@ -117,7 +117,7 @@ class Settings:
         autocast: torch.dtype | None,
         n_rows: int,
         *,
-        has_stem: bool = False,
+        few_layers: bool = False,
         is_table: bool = False,
     ) -> Settings:
         """Resolve the parameters of an estimator that is fitted on `n_rows` samples."""
@@ -128,7 +128,7 @@ class Settings:
             max_epochs=resolve_max_epochs(
                 estimator.max_epochs,
                 n_rows,
-                steps_per_epoch=n_rows // batch_size if has_stem else None,
+                steps_per_epoch=n_rows // batch_size if few_layers else None,
                 is_table=is_table,
             ),
             batch_size=batch_size,

@@ -148,13 +148,22 @@ class PatchBank(nn.Module):
             self.in_channels,
             self.n_patches,
             self.patch_size,
-            stride=self.stride,
+            stride=1 if self._of_points else self.stride,
             bias=False,
         ).requires_grad_(False)
         self.conv.weight.zero_()
         self.register_buffer("offset", torch.zeros(self.n_patches))
         self.register_buffer("mean", torch.zeros(self.n_features))
         self.register_buffer("gain", torch.ones(self.n_features))
+
+    @property
+    def _of_points(self) -> bool:
+        """Whether patches are single positions, which are picked and then convolved at stride 1.
+
+        The gradient of a strided 1 x 1 convolution of few channels writes past its memory, see
+        ``_ONEDNN_BLOCK`` of the residual network.
+        """
+        return max(self.patch_size) == 1
 
     def extra_repr(self) -> str:
         return f"size={self.size}, scale={self.scale}, cells={self.cells}"
@@ -263,9 +272,12 @@ class PatchBank(nn.Module):
 
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
         average: Any = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+        stride = self.stride
+        if self._of_points:
+            x, stride = x[(..., *[slice(None, None, stride)] * len(self.size))], 1
         x = as_channels_last(x)
         of_patch = [
-            average(values.mean(1, keepdim=True), self.patch_size, self.stride)
+            average(values.mean(1, keepdim=True), self.patch_size, stride)
             for values in (x, x.square())
         ]
         variance = (of_patch[1] - of_patch[0].square()).clamp_min(0)

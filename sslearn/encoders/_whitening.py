@@ -33,6 +33,8 @@ class ViewWhitening(nn.Module):
         Number of features, which stays.
     shrinkage : float, default=1.0
         Weight of all directions alike: the larger, the less is changed.
+    rest : bool, default=False
+        Whether there are features behind these, which stay as they are.
 
     References
     ----------
@@ -58,10 +60,11 @@ class ViewWhitening(nn.Module):
     #: Nothing in it moves during training.
     is_fixed = True
 
-    def __init__(self, n_features: int, *, shrinkage: float = 1.0) -> None:
+    def __init__(self, n_features: int, *, shrinkage: float = 1.0, rest: bool = False) -> None:
         super().__init__()
         self.n_features = check_int("ViewWhitening", "n_features", n_features)
         self.shrinkage = shrinkage
+        self.rest = rest
         self.register_buffer("weight", None)
 
     @property
@@ -70,11 +73,17 @@ class ViewWhitening(nn.Module):
         return self.weight is not None
 
     def extra_repr(self) -> str:
-        return f"n_features={self.n_features}, shrinkage={self.shrinkage}"
+        rest = ", rest=True" if self.rest else ""
+        return f"n_features={self.n_features}, shrinkage={self.shrinkage}{rest}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Whiten features (n, n_features)."""
-        return x if self.weight is None else linear(x, self.weight)
+        """Whiten features (n, n_features), or the first ones of (n, d) with `rest`."""
+        if self.weight is None:
+            return x
+        if not self.rest:
+            return linear(x, self.weight)
+        first, rest = x[:, : self.n_features], x[:, self.n_features :]
+        return torch.cat((linear(first, self.weight), rest), dim=1)
 
     @torch.no_grad()
     def fit(self, views: torch.Tensor) -> None:
@@ -83,8 +92,10 @@ class ViewWhitening(nn.Module):
         Parameters
         ----------
         views : torch.Tensor of shape (n, n_views, n_features)
-            Features of views of training samples; two views at least.
+            Features of views of training samples; two views at least. With `rest` there may be
+            more features, which are left aside.
         """
+        views = views[..., : self.n_features]
         n, n_views, n_features = views.shape
         means, n_apart = views.float().mean(1), n * (n_views - 1)
         if n * n_views < n_features:

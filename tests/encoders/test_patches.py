@@ -274,21 +274,21 @@ def test_a_linear_model_finds_what_pixels_do_not_tell():
 @pytest.fixture(scope="module")
 def of_many_samples():
     """Return the widest default encoder for images."""
-    return default_encoder((1, 8, 8), None, _noise(2048, 1, 8, 8))
+    return default_encoder((1, 16, 16), None, _noise(2048, 1, 16, 16))
 
 
 def test_the_default_encoder_keeps_principal_axes_where_samples_suffice(of_many_samples):
     many = of_many_samples
-    few = default_encoder((1, 8, 8), None, _noise(100, 1, 8, 8))
+    few = default_encoder((1, 16, 16), None, _noise(100, 1, 16, 16))
     assert isinstance(many, StemEncoder)
     assert many.stem.bank.n_patches == 200
     assert many.stem_width == many.stem.axes.out_features == 1024
     assert few.stem.bank.n_patches == 56
     assert few.stem_width == few.stem.bank.n_features == 1008
     for encoder in (many, few):
-        assert encoder.eval()(_noise(3, 1, 8, 8)).shape == (3, 2048)
-    learned = default_encoder((1, 8, 8), 32, _noise(100, 1, 8, 8))
-    assert learned.eval()(_noise(3, 1, 8, 8)).shape == (3, 32)
+        assert encoder.eval()(_noise(3, 1, 16, 16)).shape == (3, 2048)
+    learned = default_encoder((1, 16, 16), 32, _noise(100, 1, 16, 16))
+    assert learned.eval()(_noise(3, 1, 16, 16)).shape == (3, 32)
 
 
 @pytest.mark.parametrize(

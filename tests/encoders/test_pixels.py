@@ -1,0 +1,77 @@
+"""Small images: a network that sees the pixels, next to the bank of patches."""
+
+import numpy as np
+import pytest
+import torch
+
+import sslearn._training._auto
+from sslearn import VICReg
+from sslearn.encoders import ResNet, StemEncoder, default_encoder
+from sslearn.encoders._pixels import Flat, LastValues
+
+
+def _noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _network(encoder):
+    (found,) = [module for module in encoder.modules() if isinstance(module, ResNet)]
+    return found
+
+
+def test_pixels_come_out_of_the_stem_as_they_are():
+    x = _noise(4, 3, 5, 6)
+    among = torch.cat((_noise(4, 7, seed=1), Flat()(x)), dim=1)
+    assert torch.equal(LastValues((3, 5, 6))(among), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "has_network"),
+    [
+        ((1, 8, 8), True),
+        ((1, 15, 12), True),
+        ((1, 16, 12), False),
+        ((3, 8, 8), False),
+        ((1, 1, 1), True),
+        ((1, 8, 8, 8), False),
+    ],
+)
+def test_small_images_of_one_channel_have_a_network(shape, has_network):
+    x = _noise(40, *shape)
+    encoder = default_encoder(shape, None, x)
+    assert isinstance(encoder, StemEncoder)
+    assert any(isinstance(module, ResNet) for module in encoder.modules()) == has_network
+    assert encoder.eval()(x[:3]).shape[1] <= 2048
+
+
+def test_the_network_sees_the_pixels_and_the_output_the_patches():
+    x = _noise(40, 1, 8, 9)
+    encoder = default_encoder((1, 8, 9), None, x).eval()
+    fixed = encoder.stem(x)
+    n_patches = encoder.stem_width - 8 * 9
+    assert encoder.stem_blocks == (n_patches,)
+    assert torch.equal(encoder.body(fixed), _network(encoder)(x))
+    # What views whiten are the features of patches; the pixels behind them stay.
+    (whitening,) = [m for m in encoder.stem.modules() if hasattr(m, "fit")]
+    whitening.fit(_noise(40, 4, encoder.stem_width))
+    whitened = encoder.stem(x)
+    assert torch.equal(whitened[:, n_patches:], fixed[:, n_patches:])
+    assert not torch.allclose(whitened[:, :n_patches], fixed[:, :n_patches], atol=0.1)
+
+
+def test_a_number_of_features_is_that_of_the_network():
+    encoder = default_encoder((1, 8, 8), 24, _noise(30, 1, 8, 8))
+    assert encoder.output == "body"
+    assert _network(encoder).pool == "mean"
+    assert encoder.eval()(_noise(3, 1, 8, 8)).shape == (3, 24)
+
+
+@pytest.mark.parametrize(("side", "epochs", "rate"), [(8, 4, 1e-2), (16, 1, 3e-3)])
+def test_a_network_trains_as_long_as_without_a_stem(side, epochs, rate, monkeypatch):
+    monkeypatch.setattr(sslearn._training._auto, "_EPOCHS", (1, 4))
+    monkeypatch.setattr(sslearn._training._auto, "_ENOUGH_STEPS", 2)
+    X = _noise(40, 1, side, side).numpy()
+    model = VICReg(batch_size=20, random_state=0, device="cpu").fit(X)
+    assert model.n_iter_ == epochs
+    assert model.learning_rate_ == rate
+    assert np.isfinite(model.transform(X)).all()
