@@ -1,11 +1,14 @@
 """Small images: a network that sees the pixels, next to the bank of patches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+import sslearn._fit
 import sslearn._training._auto
-from sslearn import VICReg
+from sslearn import LFR, VICReg
 from sslearn.encoders import ResNet, StemEncoder, default_encoder
 from sslearn.encoders._pixels import Flat, LastValues
 
@@ -75,3 +78,44 @@ def test_a_network_trains_as_long_as_without_a_stem(side, epochs, rate, monkeypa
     assert model.n_iter_ == epochs
     assert model.learning_rate_ == rate
     assert np.isfinite(model.transform(X)).all()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = _noise(64, 1, 8, 8).numpy()
+    return VICReg(max_epochs=2, random_state=0, device="cpu").fit(X), X
+
+
+def test_features_do_not_depend_on_the_batch(fitted):
+    model, X = fitted
+    features = model.transform(X)
+    for rows in (X[:1], X[:3], X[:1].repeat(40, 0)):
+        assert np.array_equal(model.transform(rows)[0], features[0])
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).transform(X), features)
+
+
+def test_export(fitted):
+    model, X = fitted
+    x = torch.from_numpy(X[:5])
+    batch = {0: torch.export.Dim("batch", min=2)}
+    exported = torch.export.export(model.encoder_, (x,), dynamic_shapes=(batch,)).module()
+    for samples in (x, torch.from_numpy(X)):
+        torch.testing.assert_close(exported(samples), model.encoder_(samples), rtol=0, atol=1e-5)
+
+
+def test_new_views_at_each_step_unless_a_number_is_asked_for(monkeypatch):
+    kept, resolve = [], sslearn._fit.resolve_cached_views
+
+    def counting(*args, **kwargs):
+        kept.append(resolve(*args, **kwargs))
+        return kept[-1]
+
+    monkeypatch.setattr(sslearn._fit, "resolve_cached_views", counting)
+    settings = {"max_epochs": 1, "random_state": 0, "device": "cpu"}
+    X = _noise(32, 1, 8, 8).numpy()
+    VICReg(**settings).fit(X)
+    assert kept == []
+    VICReg(cached_views=3, **settings).fit(X)
+    VICReg(**settings).fit(X.repeat(2, 2))
+    LFR(n_candidates=8, **settings).fit(X)  # of the samples themselves, without views
+    assert kept == [3, 2, 1]
