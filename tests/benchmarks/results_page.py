@@ -23,6 +23,7 @@ from _results_text import (
     GOALS,
     INTRODUCTION,
     LABELS,
+    MORE,
 )
 from quality import METHODS, UNTRAINED, has_cell, of_this_probe, read
 
@@ -93,14 +94,15 @@ def section(data, methods):
     goals = {method: goal for (of, method), goal in GOALS.items() if of == data}
     head = ["features", *COLUMNS.values(), *(["goal"] if goals else [])]
     lines = [f"### {title}", "", text, "", _row(head), _row(["---"] * len(head))]
-    wanted = [m for m in (*METHODS, *UNTRAINED, *BASELINES) if has_cell(m, axes)]
+    every = [m for m in (*METHODS, *UNTRAINED, *BASELINES) if has_cell(m, axes)]
+    wanted = [m for m in every if m in methods]
     failures = []
     for method in sorted(wanted, key=lambda m: -accuracy(methods.get(m, []))):
         rows = methods.get(method, [])
         cells = [cell(rows, column) for column in COLUMNS]
         failed = [row for row in rows if row["status"] != "ok"]
         if not cells[0]:
-            cells[0] = "failed" if failed else "not run"
+            cells[0] = "failed"
         failures += [f"{name(method)}, seed {row['seed']}: {row['message']}" for row in failed]
         if goals:
             cells.append(goal_text(goals.get(method), accuracy(rows)))
@@ -121,6 +123,9 @@ def section(data, methods):
     unknown = [m for m, rows in methods.items() if m in METHODS and not numbers(rows, "seconds")]
     if unknown:
         lines += ["", f"Not recorded: the seconds of {', '.join(map(name, unknown))}."]
+    not_run = [name(m) for m in every if m not in methods]
+    if not_run:
+        lines += ["", f"Not run: {', '.join(not_run)}."]
     if failures:
         lines += ["", "Failed: " + "; ".join(failures) + "."]
     if not all(of_this_probe(row) for rows in methods.values() for row in rows):
@@ -146,6 +151,8 @@ def overview(found):
     lines = [_row(head), _row(["---"] * len(head))]
     for data, (title, *_) in DATA_SETS.items():
         methods = found.get(data, {})
+        if not _has_methods(methods):
+            continue
 
         def best(names, column, methods=methods):
             seeds = {m: len(numbers(methods.get(m, []), column)) for m in names}
@@ -186,6 +193,10 @@ def overview(found):
     return "\n".join(lines)
 
 
+def _has_methods(methods):
+    return any(method in METHODS for method in methods)
+
+
 def provenance(found):
     rows = [row for methods in found.values() for rows in methods.values() for row in rows]
     dates = sorted({row["date"] for row in rows})
@@ -200,9 +211,15 @@ def page(found, by_hand, pictures):
         f"{GLANCE}\n\n{overview(found)}",
         *(f"![{text}]({path.name})" for path, text in pictures),
         by_hand,
+        MORE,
         "## By data set",
-        *(section(data, found.get(data, {})) for data in DATA_SETS),
+        *(section(data, found[data]) for data in DATA_SETS if _has_methods(found.get(data, {}))),
     ]
+    missing = [
+        title for data, (title, *_) in DATA_SETS.items() if not _has_methods(found.get(data, {}))
+    ]
+    if missing:
+        parts.append(f"Not run with the present encoders: {', '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
 
 
