@@ -274,7 +274,8 @@ class PatchBank(nn.Module):
         average: Any = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
         stride = self.stride
         if self._of_points:
-            x, stride = x[(..., *[slice(None, None, stride)] * len(self.size))], 1
+            picked: Any = (..., *[slice(None, None, stride)] * len(self.size))
+            x, stride = x[picked], 1
         x = as_channels_last(x)
         of_patch = [
             average(values.mean(1, keepdim=True), self.patch_size, stride)

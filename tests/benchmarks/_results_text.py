@@ -129,8 +129,9 @@ In italics, baselines:
   accuracy.
 - *supervised encoder*: a residual network (`default_encoder` of a shape alone; for tables the bank
   and one layer) and a linear layer, trained on the labels from scratch with cross-entropy and
-  AdamW, without augmentation. A fifth of the labels, where each class has ten or more, decides the number of epochs; it is then trained for these on all of them. The figure
-  under "linear" is its own accuracy."""
+  AdamW, without augmentation. A fifth of the labels, where each class has ten or more, decides the
+  number of epochs; it is then trained for these on all of them. The figure under "linear" is its
+  own accuracy."""
 
 GLANCE = """## At a glance
 
