@@ -91,9 +91,9 @@ def default_encoder(
         layer of 1024: for images of 200 patches and :class:`PrincipalAxes` of 1024 of its features
         if `rows` are 2,048 or more, and else of 56 patches, which have 1,008 features. For images
         of one channel and less than 16 pixels a side, a :class:`ResNet` that sees the pixels is in
-        the place of the layer. Without `rows` an :class:`MLP` with one hidden layer of 1024 for
-        tables, and a :class:`ResNet` for all others. Weights are drawn from torch's default
-        generator.
+        the place of the layer, next to 56 patches. Without `rows` an :class:`MLP` with one hidden
+        layer of 1024 for tables, and a :class:`ResNet` for all others. Weights are drawn from
+        torch's default generator.
 
     Examples
     --------
@@ -150,8 +150,10 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
 def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
     rows = rows.detach().float().cpu()  # where banks are made
-    # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing.
-    many = rows.ndim == 4 and len(rows) >= _PER_AXIS * _AXES
+    small = rows.ndim == 4 and rows.shape[1] == 1 and max(rows.shape[2:]) < _NETWORK_BELOW
+    # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing. Next
+    # to a network the bank is computed at each step.
+    many = rows.ndim == 4 and not small and len(rows) >= _PER_AXIS * _AXES
     n_patches = _N_PATCHES if many else _N_FEW_PATCHES
     bank = PatchBank.from_samples(rows, n_patches=n_patches)
     parts: OrderedDict[str, nn.Module] = OrderedDict(bank=bank)
@@ -159,7 +161,7 @@ def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     if width > _AXES:
         parts["axes"] = PrincipalAxes.from_features(bank(rows), _AXES)
         width = _AXES
-    if rows.ndim == 4 and rows.shape[1] == 1 and max(rows.shape[2:]) < _NETWORK_BELOW:
+    if small:
         return _next_to_network(nn.Sequential(parts), width, tuple(rows.shape[1:]), embedding_dim)
     weight = _WEIGHT_OF_PATCHES[rows.ndim - 1]
     return _on_bank(parts, width, _LEARNED_FROM_IMAGES, embedding_dim, weight)

@@ -9,7 +9,7 @@ import torch
 import sslearn._fit
 import sslearn._training._auto
 from sslearn import LFR, VICReg
-from sslearn.encoders import ResNet, StemEncoder, default_encoder
+from sslearn.encoders import PatchBank, ResNet, StemEncoder, default_encoder
 from sslearn.encoders._pixels import Flat, LastValues
 
 
@@ -60,6 +60,12 @@ def test_the_network_sees_the_pixels_and_the_output_the_patches():
     whitened = encoder.stem(x)
     assert torch.equal(whitened[:, n_patches:], fixed[:, n_patches:])
     assert not torch.allclose(whitened[:, :n_patches], fixed[:, :n_patches], atol=0.1)
+
+
+def test_many_samples_have_no_more_patches():
+    encoder = default_encoder((1, 8, 8), None, _noise(2048, 1, 8, 8))
+    (bank,) = [module for module in encoder.modules() if isinstance(module, PatchBank)]
+    assert bank.n_patches == 56  # the bank is computed at each step
 
 
 def test_a_number_of_features_is_that_of_the_network():
