@@ -20,7 +20,7 @@ from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit
 from ._inference import encode
-from ._modules import Features, check_call, clonable
+from ._modules import Features, check_call, clonable, takes_nan
 from ._objective import Objective
 from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
@@ -318,6 +318,7 @@ class BaseSSL(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = takes_nan(self.encoder)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 

@@ -15,7 +15,7 @@ from torch import nn
 from ._data._batches import Batches
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
-from ._data._standardize import Standardize
+from ._data._standardize import Standardize, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
@@ -166,7 +166,15 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
     standardize = statistics.layer(estimator.standardize).to(device)
-    data = TrainingData(rows, trained_on, standardize, device, seeds.reference, statistics.extremes)
+    data = TrainingData(
+        rows,
+        trained_on,
+        standardize,
+        device,
+        seeds.reference,
+        statistics.extremes,
+        where_missing=statistics.where_missing,
+    )
     return _Data(data, held_out, statistics)
 
 
@@ -198,6 +206,8 @@ def _split(
 def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
     data, name = read.data, type(estimator).__name__
     encoder = _build_encoder(estimator, data)
+    if data.where_missing and not encoder.takes_nan:
+        refuse_nan(data.where_missing, len(data.sample_shape) + 1, name)
     # What does not change, at the encoder's beginning, is not part of what is trained.
     whole = estimator._keeps_encoder_whole or estimator._encoder_shape(data.sample_shape) != (
         data.sample_shape

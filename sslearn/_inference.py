@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ._data._rows import Rows, Stream
-from ._data._standardize import check_finite
+from ._data._standardize import check_values, refuse_nan
 from ._modules import copy_module
 from ._process_state import keep_freed_memory
 from .encoders._layout import MIN_PRODUCT_ROWS, to_memory_format
@@ -157,14 +157,17 @@ def _trains(module: nn.Module) -> bool:
 def _features(
     encoder: nn.Module, x: torch.Tensor, least: int, device: torch.device, name: str
 ) -> torch.Tensor:
-    largest = check_finite(x, name)
+    # Whether an encoder takes NaN costs a walk through its modules, so only NaN asks for it.
+    checked = check_values(x, name, allow_nan=x.ndim < 4)
+    if checked.missing and not encoder.get_submodule("features").takes_nan:
+        refuse_nan(checked.missing, x.ndim, name)
     n = len(x)
     if n < least:
         x = torch.cat((x, x.new_zeros(least - n, *x.shape[1:])))
     with torch.autocast(device.type, enabled=False):
         features = encoder(x.to(device, non_blocking=True).contiguous())[:n]
     # Checked only where it is possible: on a table this check alone takes 4% of the time.
-    if largest > _SAFE and not bool(features.isfinite().all()):
+    if checked.largest > _SAFE and not bool(features.isfinite().all()):
         raise ValueError(
             f"Input X contains a value too large for dtype('float32') once it is standardised as "
             f"in fit, or one for which the encoder of {name} gives NaN or infinity."

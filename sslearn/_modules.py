@@ -30,6 +30,7 @@ __all__ = [
     "in_training",
     "probe",
     "split_stem",
+    "takes_nan",
 ]
 
 # Rows of a trial batch for networks that cannot be trained on two.
@@ -57,6 +58,11 @@ class Features(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.module(x).flatten(1)
+
+    @property
+    def takes_nan(self) -> bool:
+        """Whether the encoder takes NaN, for values that are missing."""
+        return takes_nan(self.module)
 
     @property
     def learned(self) -> Features:
@@ -129,6 +135,15 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     if inner is not None:
         return nn.Sequential(*leading, inner[0]), inner[1]
     return nn.Sequential(*leading), nn.Sequential(*rest)
+
+
+def takes_nan(module: nn.Module | Callable | None) -> bool:
+    """Return whether an encoder, or the first module in it, says that it takes NaN."""
+    if isinstance(module, Features | StemEncoder):
+        return takes_nan(module.module if isinstance(module, Features) else module.stem)
+    if type(module) is nn.Sequential and len(module):
+        return takes_nan(module[0])
+    return bool(getattr(module, "takes_nan", False))
 
 
 def _is_fixed(module: nn.Module) -> bool:

@@ -5,12 +5,13 @@ here cover every kind of array that the estimators take: a :class:`StemEncoder` 
 :class:`TableBank` for tables, on a :class:`KernelBank` and :class:`SegmentMeans` for series and on
 a :class:`PatchBank` for images and volumes; an :class:`MLP`, also after a :class:`PiecewiseLinear`
 encoding of the columns, for tables, and a :class:`ResNet` for all others. :func:`default_encoder`
-chooses and sizes one.
+chooses and sizes one. :class:`FillMissing` in front of a network makes it take missing values.
 """
 
 from ._default import default_encoder
 from ._diffusion import DiffusionMap
 from ._kernels import KernelBank
+from ._missing import FillMissing
 from ._mlp import MLP
 from ._patches import PatchBank
 from ._piecewise import PiecewiseLinear
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "Concatenation",
     "DiffusionMap",
+    "FillMissing",
     "HadamardRotation",
     "KernelBank",
     "PatchBank",
