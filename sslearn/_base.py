@@ -288,6 +288,7 @@ class BaseSSL(
             cost=self._cost,
             device=device,
             name=type(self).__name__,
+            n_steps=self._sample_shape(self.input_shape_)[-1],
         )
 
     def __sklearn_clone__(self):

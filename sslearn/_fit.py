@@ -165,6 +165,7 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
+    estimator.any_length_ = rows.any_length
     standardize = statistics.layer(estimator.standardize).to(device)
     data = TrainingData(
         rows,

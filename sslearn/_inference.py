@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ._data._ragged import aligned
 from ._data._rows import Rows, Stream
 from ._data._standardize import check_values, refuse_nan
 from ._modules import copy_module
@@ -109,6 +110,7 @@ def encode(
     cost: Cost,
     device: torch.device,
     name: str,
+    n_steps: int,
 ) -> np.ndarray:
     """Return the features of all rows, float32, of shape (n, width).
 
@@ -126,6 +128,8 @@ def encode(
         Device to compute on.
     name : str
         Name of the estimator, for messages.
+    n_steps : int
+        Length of series in `fit`; those of another length are encoded one length after the other.
     """
     keep_freed_memory()
     kind = device.type
@@ -133,17 +137,28 @@ def encode(
         # A copy, since other threads may transform, and the caller may be fine-tuning.
         encoder = copy_module(encoder).eval().to(device)
         to_memory_format(encoder, channels_last=True)
-    size = max(1, min(_BATCH_BYTES[kind] // cost.largest_bytes, _MAX_BATCH[kind]))
+    largest_bytes = cost.largest_bytes
+    if len(rows.sample_shape) == 2:
+        largest_bytes = math.ceil(largest_bytes * max(1.0, rows.sample_shape[1] / n_steps))
+    size = max(1, min(_BATCH_BYTES[kind] // largest_bytes, _MAX_BATCH[kind]))
     least = cost.least_rows()
+
+    def features(part: torch.Tensor) -> torch.Tensor:
+        if part.ndim != 3 or part.shape[2] == n_steps:
+            return _features(encoder, part, least, device, name)
+        found = torch.empty(len(part), width)
+        for places, series in aligned(part, n_steps):
+            found[places.cpu()] = _features(encoder, series, least, device, name).cpu()
+        return found
+
     if isinstance(rows, Stream):
-        parts = [_features(encoder, part, least, device, name).cpu() for part in rows.slices()]
-        return torch.cat(parts).numpy()
+        return torch.cat([features(part).cpu() for part in rows.slices()]).numpy()
     out = np.empty((len(rows), width), dtype=np.float32)
     target = torch.from_numpy(out)
     start = 0
     for part in rows.slices(size):
         stop = start + len(part)
-        target[start:stop].copy_(_features(encoder, part, least, device, name))
+        target[start:stop].copy_(features(part))
         start = stop
     return out
 

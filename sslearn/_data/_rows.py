@@ -214,6 +214,8 @@ class Rows:
         self._typed: Any = source if first is None else first
         self.sample_shape = tuple(int(size) for size in shape)
         self.item_shape = self.sample_shape
+        #: Whether series came as a list, or were padded, so that others may have another length.
+        self.any_length = False
 
     @property
     def dtype(self) -> str:
@@ -263,6 +265,7 @@ class Rows:
             return self
         moved = Rows(self.tensor.to(device))
         moved.view_as(self.sample_shape)
+        moved.any_length = self.any_length
         return moved
 
 
@@ -304,6 +307,7 @@ class Stream:
         batch = as_batch(first_of(first))
         self.dtype = str(batch.dtype)
         self.item_shape = self.sample_shape = tuple(batch.shape[1:])
+        self.any_length = False
         #: Maximum number of batches of a pass; if None, the stream alone ends it.
         self.limit: int | None = None
         self.n_rows: int | None = None
@@ -372,6 +376,12 @@ def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Refuse a sample of another shape than the first."""
     if shape != expected:
         raise ValueError(
-            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; pad "
-            "or crop all to one shape first."
+            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; "
+            f"{_remedy_for_shapes(shape, expected)}."
         )
+
+
+def _remedy_for_shapes(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    if len(shape) == len(expected) == 2 and shape[0] == expected[0]:
+        return "pad or crop all to one shape first, series with NaN at the end, or pass a list"
+    return "pad or crop all to one shape first"

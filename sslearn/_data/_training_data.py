@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from ._ragged import ends_early
 from ._rows import Rows, Stream, chunk_rows, sample_rows
 from ._standardize import Standardize, check_values, is_grid
 from ._statistics import Statistics
@@ -47,6 +48,7 @@ def _statistics(
         for batch in _may_have_no_end(rows):
             checked = check_values(batch, name, allow_nan=allow_nan)
             statistics.where_missing = statistics.where_missing or checked.missing
+            rows.any_length |= bool(checked.missing) and ends_early(batch)
             statistics.update(batch, has_missing=bool(checked.missing))
             sizes.append(len(batch))
             if lacking > 0:
@@ -62,6 +64,7 @@ def _statistics(
     for batch in rows.slices(chunk_rows(rows.sample_shape)):
         checked = check_values(batch, name, allow_nan=allow_nan)
         stop = start + len(batch)
+        rows.any_length |= bool(checked.missing) and ends_early(batch)
         if trained_on is not None:
             batch = batch[trained_on[start:stop].to(batch.device)]
         statistics.where_missing = statistics.where_missing or checked.missing

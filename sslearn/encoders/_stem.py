@@ -186,6 +186,11 @@ class Concatenation(nn.ModuleDict):
         """Whether nothing in it moves during training."""
         return all(getattr(module, "is_fixed", False) for module in self.values())
 
+    @property
+    def takes_nan(self) -> bool:
+        """Whether all of them take NaN, for values that are missing."""
+        return all(getattr(module, "takes_nan", False) for module in self.values())
+
     def forward(self, x: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
         """Encode a batch: (n, ...) to (n, sum of d). What follows, as a mask, goes to each."""
         return torch.cat([module(x, *args) for module in self.values()], dim=1)
