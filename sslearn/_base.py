@@ -34,7 +34,7 @@ from ._training._auto import PRECISIONS, resolve_batch_size, resolve_device
 from ._training._history import History
 from ._training._memory import out_of_memory_explained
 from ._training._settings import check_trainer_params
-from .encoders import default_encoder
+from .encoders import Windows, default_encoder
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
@@ -344,7 +344,8 @@ class BaseSSL(
                 "The 'n_iter_no_change' parameter needs held-out samples to stop on: set "
                 "validation_fraction too, for example to 0.1. Got validation_fraction=None."
             )
-        if self.encoder is not None and self.embedding_dim is not None:
+        own = self.encoder.encoder if isinstance(self.encoder, Windows) else self.encoder
+        if own is not None and self.embedding_dim is not None:
             raise ValueError(
                 "The 'embedding_dim' parameter is the width of the default encoder. Got "
                 f"embedding_dim={self.embedding_dim} together with an encoder of your own, "

@@ -19,8 +19,18 @@ from ._data._standardize import Standardize, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
+from ._data._windows import WindowedRows
 from ._inference import Cost, measure_cost
-from ._modules import Features, Reshape, build_features, build_module, copy_module, split_stem
+from ._modules import (
+    Features,
+    Reshape,
+    build_features,
+    build_module,
+    copy_module,
+    split_stem,
+    windowed,
+    windows_of,
+)
 from ._objective import Objective, check_objective
 from ._process_state import isolated
 from ._training._auto import (
@@ -165,6 +175,7 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
+    rows = _windowed_rows(estimator, rows, held_out, statistics, seeds)
     estimator.any_length_ = rows.any_length
     standardize = statistics.layer(estimator.standardize).to(device)
     data = TrainingData(
@@ -177,6 +188,28 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
         where_missing=statistics.where_missing,
     )
     return _Data(data, held_out, statistics)
+
+
+def _windowed_rows(
+    estimator,
+    rows: Rows | Stream,
+    held_out: torch.Tensor | None,
+    statistics: Statistics,
+    seeds: Seeds,
+) -> Rows | Stream:
+    """Return random windows of recordings if the encoder is one of windows; else all as it is."""
+    windows = windows_of(estimator.encoder)
+    if windows is None:
+        return rows
+    if isinstance(rows, Stream) or len(rows.sample_shape) != 2:
+        got = "a stream" if isinstance(rows, Stream) else f"samples of shape {rows.sample_shape}"
+        raise ValueError(
+            "The 'encoder' parameter may be Windows for series with numbers, in an array, a list "
+            f"or a Dataset of samples (channels, time). Got {got} instead."
+        )
+    rows.any_length = True  # their mean is of as many windows as there are
+    missing = statistics.where_missing is not None
+    return WindowedRows(rows, windows.length, seeds.windows, held_out, has_missing=missing)
 
 
 def _split(
@@ -228,13 +261,14 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     groups = _feature_groups(estimator, read, objective)
     batches = _make_batches(estimator, read, objective, settings, groups)
     features = _joined_features(objective.features, trained, encoder, data)
+    features = windowed(estimator.encoder, features)
     # The cost is measured on the CPU, before anything moves.
-    cost = measure_cost(features.eval(), data.sample_shape)
+    cost = measure_cost(features.eval(), estimator._sample_shape(estimator.input_shape_))
     for module in (objective,) if split is None else (objective, split.stem, features):
         to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
     whole_encoder = _with_standardize(features, data.standardize, data.rows)
-    own = estimator.encoder is not None
+    own = _own_encoder(estimator) is not None
     return _Built(objective, batches, features, whole_encoder, cost, settings, own, groups)
 
 
@@ -254,12 +288,19 @@ def _joined_features(
 def _build_encoder(estimator, data: TrainingData) -> Features:
     """Return the caller's encoder, copied or called, or the default one."""
     shape = tuple(estimator._encoder_shape(data.sample_shape))
-    if estimator.encoder is not None:
-        own = build_module(estimator.encoder, shape, name="encoder")
+    given = _own_encoder(estimator)
+    if given is not None:
+        own = build_module(given, shape, name="encoder")
         return build_features(own, shape, trains=True)
     width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
     rows = data.reference_rows if shape == data.sample_shape else None
     return build_features(estimator._default_encoder(shape, width, rows), shape)
+
+
+def _own_encoder(estimator) -> Any:
+    """Return the caller's encoder, of windows if it is one of these; if None, the default one."""
+    windows = windows_of(estimator.encoder)
+    return estimator.encoder if windows is None else windows.encoder
 
 
 def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:
@@ -334,7 +375,9 @@ def _n_kept(
     if not data.has_stem or data.is_stream:
         return 0
     # What a callable of the caller's draws may depend on more than a sample and the generator.
-    if n_views and cached == "auto" and not views_are_ours:
+    if n_views and cached == "auto" and not (views_are_ours and data.rows.is_fixed):
+        return 0
+    if not (n_views or data.rows.is_fixed):
         return 0
     kept = resolve_cached_views(
         cached,

@@ -14,7 +14,8 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
 from ._objective import keep_frozen, mark_frozen
-from .encoders import StemEncoder
+from .encoders import StemEncoder, Windows
+from .encoders._missing import takes_nan
 
 __all__ = [
     "AnyTensorCopies",
@@ -31,6 +32,8 @@ __all__ = [
     "probe",
     "split_stem",
     "takes_nan",
+    "windowed",
+    "windows_of",
 ]
 
 # Rows of a trial batch for networks that cannot be trained on two.
@@ -67,6 +70,9 @@ class Features(nn.Module):
     @property
     def learned(self) -> Features:
         """The encoder without what its stem gives to the output: what a method has trained."""
+        windows = windows_of(self.module)
+        if windows is not None and isinstance(windows.encoder, Features):
+            return windowed(windows, windows.encoder.learned)
         found = _split(self)
         widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
         return Features(nn.Sequential(*found), *widths) if found and widths else self
@@ -137,13 +143,15 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     return nn.Sequential(*leading), nn.Sequential(*rest)
 
 
-def takes_nan(module: nn.Module | Callable | None) -> bool:
-    """Return whether an encoder, or the first module in it, says that it takes NaN."""
-    if isinstance(module, Features | StemEncoder):
-        return takes_nan(module.module if isinstance(module, Features) else module.stem)
-    if type(module) is nn.Sequential and len(module):
-        return takes_nan(module[0])
-    return bool(getattr(module, "takes_nan", False))
+def windows_of(encoder: object) -> Windows | None:
+    """Return the windows of recordings that an encoder sees, if it is an encoder of windows."""
+    return encoder if isinstance(encoder, Windows) else None
+
+
+def windowed(encoder: object, features: Features) -> Features:
+    """Return features of recordings, if an encoder is one of windows, of these features."""
+    windows = windows_of(encoder)
+    return features if windows is None else Features(windows.of(features), features.width)
 
 
 def _is_fixed(module: nn.Module) -> bool:

@@ -198,6 +198,8 @@ class Rows:
     """
 
     is_stream = False
+    #: Whether a sample is the same each time that it is read.
+    is_fixed = True
 
     def __init__(
         self,
@@ -287,7 +289,7 @@ class Stream:
         Number of rows required, for the message when there are none.
     """
 
-    is_stream = True
+    is_stream = is_fixed = True
 
     def __init__(
         self, loader: DataLoader, *, drop_short: bool, keep_generator: bool, minimum: int

@@ -6,6 +6,7 @@ here cover every kind of array that the estimators take: a :class:`StemEncoder` 
 a :class:`PatchBank` for images and volumes; an :class:`MLP`, also after a :class:`PiecewiseLinear`
 encoding of the columns, for tables, and a :class:`ResNet` for all others. :func:`default_encoder`
 chooses and sizes one. :class:`FillMissing` in front of a network makes it take missing values.
+:class:`Windows` is for long recordings.
 """
 
 from ._default import default_encoder
@@ -22,6 +23,7 @@ from ._segments import SegmentMeans
 from ._stem import Concatenation, StemEncoder
 from ._table_bank import TableBank
 from ._whitening import ViewWhitening
+from ._windows import Windows
 
 __all__ = [
     "MLP",
@@ -38,6 +40,7 @@ __all__ = [
     "StemEncoder",
     "TableBank",
     "ViewWhitening",
+    "Windows",
     "default_encoder",
 ]
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from ._checks import check_int
 
-__all__ = ["FillMissing"]
+__all__ = ["FillMissing", "takes_nan"]
+
+
+def takes_nan(module: nn.Module | Callable | None) -> bool:
+    """Return whether an encoder, or the first module in it, says that it takes NaN."""
+    if type(module) is nn.Sequential and len(module):
+        return takes_nan(module[0])
+    return bool(getattr(module, "takes_nan", False))
 
 
 class FillMissing(nn.Module):
