@@ -30,7 +30,7 @@ def is_grid(shape: tuple[int, ...]) -> bool:
 
 
 class Checked(NamedTuple):
-    """What the check of a batch has found.
+    """Result of the check of a batch.
 
     Attributes
     ----------

@@ -674,7 +674,7 @@ def test_objects_that_hold_numbers_and_those_that_do_not():
     X = rows("table", dtype=np.float64)
     np.testing.assert_array_equal(features_of(X.astype(object)), features_of(X))
     assert "Got strings instead" in _message_of(np.array([[1.0, "a"]] * 4, dtype=object))
-    assert "contains NaN" in _message_of(np.array([[1.0, None]] * 4, dtype=object))
+    assert "in feature 1, only NaN" in _message_of(np.array([[1.0, None]] * 4, dtype=object))
     assert "'datetime.date'" in _message_of(
         np.array([[1.0, datetime.date(2020, 1, 1)]] * 4, dtype=object)
     )
