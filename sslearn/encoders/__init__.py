@@ -12,6 +12,7 @@ chooses and sizes one. :class:`FillMissing` in front of a network makes it take 
 from ._default import default_encoder
 from ._diffusion import DiffusionMap
 from ._kernels import KernelBank
+from ._log_length import LogLength
 from ._missing import FillMissing
 from ._mlp import MLP
 from ._patches import PatchBank
@@ -32,6 +33,7 @@ __all__ = [
     "FillMissing",
     "HadamardRotation",
     "KernelBank",
+    "LogLength",
     "PatchBank",
     "PiecewiseLinear",
     "PrincipalAxes",

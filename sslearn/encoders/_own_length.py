@@ -63,13 +63,13 @@ def own_series(
     """
     lengths = own_lengths(x)
     n_missing = x.isnan().flatten(1).sum(1)
-    # Whoever has no more missing values than steps after its end has no gaps.
+    # A series that has no more missing values than steps after its end has no gaps.
     has_gaps = n_missing > (x.shape[2] - lengths) * x.shape[1]
     for key in (2 * lengths + has_gaps).unique().tolist():
         length, gaps = divmod(key, 2)
         places = ((lengths == length) & (has_gaps == bool(gaps))).nonzero()[:, 0]
         series = x[places, :, : max(length, 1)]
-        if gaps:
+        if gaps or not length:
             yield places, fill_gaps(series), series.isnan().all(1).logical_not()
         else:
             yield places, series, None
