@@ -20,7 +20,7 @@ from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit
 from ._inference import encode
-from ._modules import Features, check_call, clonable, takes_nan
+from ._modules import Features, check_call, clonable, encoder_of_samples, takes_nan
 from ._objective import Objective
 from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
@@ -34,7 +34,7 @@ from ._training._auto import PRECISIONS, resolve_batch_size, resolve_device
 from ._training._history import History
 from ._training._memory import out_of_memory_explained
 from ._training._settings import check_trainer_params
-from .encoders import Windows, default_encoder
+from .encoders import default_encoder
 from .metrics import effective_rank
 
 __all__ = ["BaseSSL"]
@@ -344,7 +344,7 @@ class BaseSSL(
                 "The 'n_iter_no_change' parameter needs held-out samples to stop on: set "
                 "validation_fraction too, for example to 0.1. Got validation_fraction=None."
             )
-        own = self.encoder.encoder if isinstance(self.encoder, Windows) else self.encoder
+        own = encoder_of_samples(self.encoder)
         if own is not None and self.embedding_dim is not None:
             raise ValueError(
                 "The 'embedding_dim' parameter is the width of the default encoder. Got "

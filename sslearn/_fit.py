@@ -19,7 +19,7 @@ from ._data._standardize import Standardize, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
-from ._data._windows import WindowedRows
+from ._data._windows import windowed_rows
 from ._inference import Cost, measure_cost
 from ._modules import (
     Features,
@@ -27,6 +27,7 @@ from ._modules import (
     build_features,
     build_module,
     copy_module,
+    encoder_of_samples,
     split_stem,
     windowed,
     windows_of,
@@ -175,7 +176,10 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
-    rows = _windowed_rows(estimator, rows, held_out, statistics, seeds)
+    windows = windows_of(estimator.encoder)
+    if windows is not None:
+        missing = statistics.where_missing is not None
+        rows = windowed_rows(rows, windows.length, seeds.windows, held_out, has_missing=missing)
     estimator.any_length_ = rows.any_length
     standardize = statistics.layer(estimator.standardize).to(device)
     data = TrainingData(
@@ -188,28 +192,6 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
         where_missing=statistics.where_missing,
     )
     return _Data(data, held_out, statistics)
-
-
-def _windowed_rows(
-    estimator,
-    rows: Rows | Stream,
-    held_out: torch.Tensor | None,
-    statistics: Statistics,
-    seeds: Seeds,
-) -> Rows | Stream:
-    """Return random windows of recordings if the encoder is one of windows; else all as it is."""
-    windows = windows_of(estimator.encoder)
-    if windows is None:
-        return rows
-    if isinstance(rows, Stream) or len(rows.sample_shape) != 2:
-        got = "a stream" if isinstance(rows, Stream) else f"samples of shape {rows.sample_shape}"
-        raise ValueError(
-            "The 'encoder' parameter may be Windows for series with numbers, in an array, a list "
-            f"or a Dataset of samples (channels, time). Got {got} instead."
-        )
-    rows.any_length = True  # their mean is of as many windows as there are
-    missing = statistics.where_missing is not None
-    return WindowedRows(rows, windows.length, seeds.windows, held_out, has_missing=missing)
 
 
 def _split(
@@ -268,7 +250,7 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
         to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
     whole_encoder = _with_standardize(features, data.standardize, data.rows)
-    own = _own_encoder(estimator) is not None
+    own = encoder_of_samples(estimator.encoder) is not None
     return _Built(objective, batches, features, whole_encoder, cost, settings, own, groups)
 
 
@@ -288,19 +270,13 @@ def _joined_features(
 def _build_encoder(estimator, data: TrainingData) -> Features:
     """Return the caller's encoder, copied or called, or the default one."""
     shape = tuple(estimator._encoder_shape(data.sample_shape))
-    given = _own_encoder(estimator)
+    given = encoder_of_samples(estimator.encoder)
     if given is not None:
         own = build_module(given, shape, name="encoder")
         return build_features(own, shape, trains=True)
     width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
     rows = data.reference_rows if shape == data.sample_shape else None
     return build_features(estimator._default_encoder(shape, width, rows), shape)
-
-
-def _own_encoder(estimator) -> Any:
-    """Return the caller's encoder, of windows if it is one of these; if None, the default one."""
-    windows = windows_of(estimator.encoder)
-    return estimator.encoder if windows is None else windows.encoder
 
 
 def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:

@@ -28,6 +28,7 @@ __all__ = [
     "check_call",
     "clonable",
     "copy_module",
+    "encoder_of_samples",
     "in_training",
     "probe",
     "split_stem",
@@ -146,6 +147,11 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 def windows_of(encoder: object) -> Windows | None:
     """Return the windows of recordings that an encoder sees, if it is an encoder of windows."""
     return encoder if isinstance(encoder, Windows) else None
+
+
+def encoder_of_samples(encoder: Any) -> Any:
+    """Return what encodes a sample that is trained on: a window, or all of it."""
+    return encoder.encoder if isinstance(encoder, Windows) else encoder
 
 
 def windowed(encoder: object, features: Features) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 
 from ..encoders._own_length import own_lengths
-from ._rows import check_shape, refuse_masked
+from ._rows import refuse_masked
+from ._shapes import check_shape
 
 __all__ = ["aligned", "ends_early", "from_list", "without_padding"]
 
@@ -86,10 +88,8 @@ def _as_array(item: Any, number: int, name: str) -> np.ndarray:
             f"{number} of X without a common length instead."
         ) from error
     if array.dtype.kind == "O":  # numbers, None and NaN among them
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            pass
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} needs real numbers (bool, integer or float). Got series {number} of dtype "
@@ -115,7 +115,7 @@ def without_padding(X: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
 
 
 def _all_missing(x: np.ndarray | torch.Tensor) -> bool:
-    return bool((x != x).all())
+    return bool(torch.as_tensor(np.asarray(x)).isnan().all())
 
 
 def ends_early(x: torch.Tensor) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .._process_state import default_generator_kept
+from ._shapes import check_shape, stackable
 
 __all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
 
@@ -332,8 +333,8 @@ class Stream:
     def _begin(self) -> Iterator[Any]:
         if self.keep_generator:
             with default_generator_kept():
-                return iter(self.loader)
-        return iter(self.loader)
+                return stackable(iter(self.loader))
+        return stackable(iter(self.loader))
 
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """Yield all rows, up to :attr:`limit`; `size` is ignored, since the loader sets it."""
@@ -372,18 +373,3 @@ class Stream:
             first = len(batch) if first is None else first
             if self._kept(len(batch), first):
                 yield batch
-
-
-def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Refuse a sample of another shape than the first."""
-    if shape != expected:
-        raise ValueError(
-            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; "
-            f"{_remedy_for_shapes(shape, expected)}."
-        )
-
-
-def _remedy_for_shapes(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    if len(shape) == len(expected) == 2 and shape[0] == expected[0]:
-        return "pad or crop all to one shape first, series with NaN at the end, or pass a list"
-    return "pad or crop all to one shape first"

@@ -83,7 +83,7 @@ def refuse_nan(where: str, n_axes: int, estimator_name: str) -> None:
         remedy += ", or give an encoder that takes NaN, see sslearn.encoders.FillMissing"
     raise ValueError(
         f"Input X contains NaN, in {where}. {estimator_name} needs finite numbers: drop such "
-        f"samples, or {remedy}."
+        f"samples, or {remedy}.{' Series of unequal length are padded with NaN.' * (n_axes == 3)}"
     )
 
 

@@ -20,7 +20,6 @@ from ._rows import (
     Rows,
     Stream,
     as_batch,
-    check_shape,
     first_of,
     is_dense,
     is_picture,
@@ -28,6 +27,7 @@ from ._rows import (
     refuse_masked,
     stacked,
 )
+from ._shapes import check_shape
 
 __all__ = ["check_labels", "check_order", "too_few_rows", "validate_rows"]
 
@@ -377,6 +377,8 @@ def _remedy_for_samples(X: Any, sample: Any) -> str | None:
         return "pass one of them, or all in one by np.stack or torch.stack if they are samples"
     if isinstance(sample, torch.Tensor) or isinstance(x, torch.Tensor | np.ndarray):
         samples = "X" if x is None else "[x for x, *_ in X]"
+        if x is None and sample.ndim == 2 and any(x.shape != sample.shape for x in X):
+            return "pass [x.numpy() for x in X] if these are series (channels, time)"
         return (
             f"pass torch.stack({samples}), or a torch Dataset. If cross-validation made the list "
             "of one, cross-validate an array (of samples, or of paths that an earlier step loads), "

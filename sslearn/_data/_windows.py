@@ -7,9 +7,27 @@ from collections.abc import Iterator
 import torch
 
 from ..encoders._own_length import own_lengths
-from ._rows import Rows, chunk_rows
+from ._rows import Rows, Stream, chunk_rows
 
-__all__ = ["WindowedRows"]
+__all__ = ["WindowedRows", "windowed_rows"]
+
+
+def windowed_rows(
+    rows: Rows | Stream,
+    length: int,
+    seed: int,
+    held_out: torch.Tensor | None,
+    *,
+    has_missing: bool,
+) -> WindowedRows:
+    """Return random windows of recordings, see :class:`WindowedRows`, if `rows` are recordings."""
+    if isinstance(rows, Stream) or len(rows.sample_shape) != 2:
+        got = "a stream" if isinstance(rows, Stream) else f"samples of shape {rows.sample_shape}"
+        raise ValueError(
+            "The 'encoder' parameter may be Windows for series with numbers, in an array, a list "
+            f"or a Dataset of samples (channels, time). Got {got} instead."
+        )
+    return WindowedRows(rows, length, seed, held_out, has_missing=has_missing)
 
 
 class WindowedRows(Rows):
@@ -45,7 +63,8 @@ class WindowedRows(Rows):
         channels, n_steps = rows.sample_shape
         self.length = min(length, n_steps)
         self.item_shape = self.sample_shape = (channels, self.length)
-        self.any_length = rows.any_length
+        # Features are means over as many windows as there are.
+        self.any_length = True
         self.generator = torch.Generator().manual_seed(seed)
         lengths = torch.full((len(rows),), n_steps)
         if has_missing:
@@ -63,10 +82,12 @@ class WindowedRows(Rows):
         part = part.masked_fill_(self.in_the_middle[numbers], 0.5)
         starts = (part * (self.room[numbers] + 1)).long().clamp_(max=self.room[numbers]).tolist()
         if self.tensor is not None:  # nothing else of a recording is read
-            cut = [self.tensor[i, :, s : s + self.length] for i, s in zip(numbers, starts)]
+            cut = [
+                self.tensor[i, :, s : s + self.length] for i, s in zip(numbers, starts, strict=True)
+            ]
             return torch.stack(cut)
         whole = self.rows.take(index)
-        return torch.stack([x[:, s : s + self.length] for x, s in zip(whole, starts)])
+        return torch.stack([x[:, s : s + self.length] for x, s in zip(whole, starts, strict=True)])
 
     def slices(self, size: int) -> Iterator[torch.Tensor]:
         """Yield windows of all recordings in order, `size` at a time."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..encoders._own_length import has_missing, own_lengths
 
@@ -85,7 +86,8 @@ def warped(x: Tensor, logarithms: Tensor) -> Tensor:
         logarithms.gather(1, before + 1),
         (places - before).clamp_(max=1.0).to(x.dtype),
     ).exp_()
-    passed = torch.nn.functional.pad(speed.masked_fill_(steps >= lengths - 1, 0.0).cumsum(1), (1, 0))
+    speed = speed.masked_fill_(steps >= lengths - 1, 0.0)
+    passed = F.pad(speed.cumsum(1), (1, 0))
     return passed * ((lengths - 1) / passed[:, -1:].clamp_min(torch.finfo(x.dtype).tiny))
 
 

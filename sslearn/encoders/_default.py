@@ -35,8 +35,8 @@ _BANK_WIDTH, _LEARNED_WIDTH = 1536, 512
 # the part of the variance of these means from which on samples count as aligned.
 _N_SEGMENTS, _MOST_SEGMENTS, _WEIGHT_OF_SEGMENTS = 8, 168, 0.12
 _COMMON = 0.015
-# The part of the kernels' variance that the length of a series has, if lengths differ. (Folds of the
-# training parts of five sets of gestures, untrained: 65.4% are right with it, and 63.1% without.)
+# The part of the kernels' variance that the length of a series has, if lengths differ. (Folds of
+# five sets of gestures, untrained: 65.4% are right with it, and 63.1% without.)
 _WEIGHT_OF_LENGTH = 0.05
 # The same for images: principal axes of the responses to many patches if there are
 # enough samples to find them, and else the responses to a few.
@@ -82,11 +82,12 @@ def default_encoder(
         coordinates come out next to the layer of 384 features or more. The others are followed by
         a :class:`ViewWhitening`: for series a :class:`KernelBank` of at most 1,512 features, joined
         by :class:`SegmentMeans` of eight segments where samples are aligned (of fewer from 22
-        channels on, of none beyond 84) and by their :class:`LogLength` where lengths differ, with a
-        layer of 512; otherwise a :class:`PatchBank`, with a layer of 1024: for images of 200 patches and :class:`PrincipalAxes` of 1024 of its features
-        if `rows` are 2,048 or more, and else of 56 patches, which have 1,008 features. Without
-        `rows` an :class:`MLP` with one hidden layer of 1024 for tables, and a :class:`ResNet` for
-        all others. Weights are drawn from torch's default generator.
+        channels on, of none beyond 84) and by :class:`LogLength` where lengths differ, with a layer
+        of 512; otherwise a :class:`PatchBank`, with a layer of 1024: for images of 200 patches and
+        :class:`PrincipalAxes` of 1024 of its features if `rows` are 2,048 or more, and else of 56
+        patches, which have 1,008 features. Without `rows` an :class:`MLP` with one hidden layer of
+        1024 for tables, and a :class:`ResNet` for all others. Weights are drawn from torch's
+        default generator.
 
     Examples
     --------

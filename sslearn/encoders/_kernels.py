@@ -179,9 +179,7 @@ class KernelBank(nn.Module):
         bank.gain.copy_(1 / shares.std(0, correction=0).clamp_min(_RESOLVED * least))
         return bank
 
-    def _choose_thresholds(
-        self, samples: torch.Tensor, generator: torch.Generator | None
-    ) -> None:
+    def _choose_thresholds(self, samples: torch.Tensor, generator: torch.Generator | None) -> None:
         chosen = samples[torch.randperm(len(samples), generator=generator)[:_N_REFERENCES]]
         parts: list[tuple[torch.Tensor, torch.Tensor | None]] = [(chosen, None)]
         if has_missing(chosen):

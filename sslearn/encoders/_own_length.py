@@ -18,7 +18,7 @@ def has_missing(x: torch.Tensor) -> bool:
 
 
 def own_lengths(x: torch.Tensor) -> torch.Tensor:
-    """Return the number of steps up to the last known one, in any channel: (n,), of (n, c, time)."""
+    """Return the number of steps up to the last known one, in any channel, of each series."""
     steps = torch.arange(1, x.shape[2] + 1, device=x.device)
     return (steps * x.isnan().all(1).logical_not()).amax(1)
 

@@ -53,8 +53,10 @@ def test_all_forms_are_one_and_batches_change_nothing(name):
     X = _list()
     fitted = small(name, max_epochs=1, encoder=encoder).fit(X)
     features = fitted.transform(X)
-    assert features.dtype == np.float32 and np.isfinite(features).all()
-    assert fitted.input_shape_ == (2, 30) and fitted.any_length_
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert fitted.input_shape_ == (2, 30)
+    assert fitted.any_length_
     forms = {
         "objects": _objects(X),
         "padded": _padded(X, 30),
@@ -118,7 +120,8 @@ def test_a_fold_may_hold_one_length_or_the_longest():
     assert fitted.transform(X[10:]).shape == (1, fitted.transform(X[:10]).shape[1])
     padded = _padded(X, 31)
     fitted = small("SimCLR", max_epochs=1).fit(padded[:10])
-    assert fitted.input_shape_ == (2, 20) and fitted.any_length_
+    assert fitted.input_shape_ == (2, 20)
+    assert fitted.any_length_
     assert np.isfinite(fitted.transform(padded[10:])).all()
 
 
@@ -141,7 +144,8 @@ def test_lists_of_one_length_are_what_they_were():
         np.testing.assert_array_equal(small("SimCLR").fit(given).transform(given), expected)
     whole = rows("series", dtype=np.uint8)
     np.testing.assert_array_equal(
-        small("SimCLR").fit(list(whole)).transform(whole), small("SimCLR").fit(whole).transform(whole)
+        small("SimCLR").fit(list(whole)).transform(whole),
+        small("SimCLR").fit(whole).transform(whole),
     )
 
 
@@ -234,7 +238,9 @@ def test_bad_lists_get_one_sentence(on):
 
 def test_ragged_images_and_tables_are_refused():
     images = [np.zeros((3, 8, 8)), np.zeros((3, 9, 8))]
-    message = r"same shape\. Got \(3, 9, 8\) after \(3, 8, 8\); pad or crop all to one shape first\."
+    message = (
+        r"same shape\. Got \(3, 9, 8\) after \(3, 8, 8\); pad or crop all to one shape first\."
+    )
     assert re.search(message, _message(images))
     assert re.search(r"Got \(3,\) after \(2,\)", _message([[1.0, 2.0], [1.0, 2.0, 3.0]]))
     tensors = [torch.zeros(2, 5), torch.zeros(2, 6)]
@@ -256,7 +262,7 @@ def test_items_of_a_loader_of_several_lengths():
 def test_an_encoder_that_takes_no_nan_is_named():
     encoder = ResNet(2, n_dims=1, width=4, depth=(1,))
     message = _message(_list(), encoder=encoder)
-    assert re.search(r"contains NaN.*FillMissing.*unequal length are padded with it", message)
+    assert re.search(r"contains NaN.*FillMissing.*unequal length are padded with NaN", message)
 
 
 # Parts ------------------------------------------------------------------------------------------
@@ -272,7 +278,8 @@ def test_padding_of_all_series_is_cut_without_a_copy():
     assert without_padding(X) is X
     X[:, :, 6:] = np.nan
     cut = without_padding(X)
-    assert cut.shape == (3000, 2, 6) and np.shares_memory(cut, X)
+    assert cut.shape == (3000, 2, 6)
+    assert np.shares_memory(cut, X)
     X[2999, 1, 8] = 0
     assert without_padding(X) is X
     for kept in (np.full((2, 1, 4), np.nan), np.zeros((4, 3)), np.zeros((2, 1, 4), int)):
@@ -284,5 +291,6 @@ def test_series_are_aligned_to_those_of_fit():
     parts = list(aligned(x, 5))
     assert [series.shape for _, series in parts] == [(2, 2, 5), (1, 2, 7), (2, 2, 9)]
     assert torch.cat([places for places, _ in parts]).tolist() == [0, 2, 4, 1, 3]
-    ((places, series),) = aligned(torch.ones(2, 1, 3, dtype=torch.uint8), 5)
-    assert series.shape == (2, 1, 5) and series[:, :, 3:].isnan().all()
+    ((_places, series),) = aligned(torch.ones(2, 1, 3, dtype=torch.uint8), 5)
+    assert series.shape == (2, 1, 5)
+    assert series[:, :, 3:].isnan().all()

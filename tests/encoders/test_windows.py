@@ -57,7 +57,8 @@ def test_many_windows_are_as_each_alone(n_windows):
     x = torch.randn(3, 2, 16 * n_windows, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = Windows(16, encoder)(x)
-        expected = torch.stack([encoder(one.unfold(1, 16, 16).transpose(0, 1)).mean(0) for one in x])
+        windows = x.unfold(2, 16, 16).transpose(1, 2)
+        expected = torch.stack([encoder(of_one).mean(0) for of_one in windows])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -102,8 +103,10 @@ def test_windows_lie_within_a_recording():
     rows = WindowedRows(Rows(X), 10, 0, None, has_missing=True)
     seen = torch.stack([rows.take(torch.arange(3))[:, 0] for _ in range(300)])
     assert seen[:, 0].max() == 49
-    assert seen[:, 1].min() == 0 and seen[:, 1].max() == 19
-    assert (seen[:, 2, :5] == torch.arange(5)).all() and seen[:, 2, 5:].isnan().all()
+    assert seen[:, 1].min() == 0
+    assert seen[:, 1].max() == 19
+    assert (seen[:, 2, :5] == torch.arange(5)).all()
+    assert seen[:, 2, 5:].isnan().all()
 
 
 def test_an_encoder_of_ones_own_and_its_width():
@@ -119,7 +122,8 @@ def test_an_encoder_of_ones_own_and_its_width():
     with pytest.raises(ValueError, match=r"contains NaN.*FillMissing"):
         fitted.fit(_recordings([90, 20] * 6))
     filled = nn.Sequential(FillMissing(2), _tiny(4))
-    model = small("VICReg", encoder=Windows(30, filled), max_epochs=1).fit(_recordings([90, 20] * 6))
+    model = small("VICReg", encoder=Windows(30, filled), max_epochs=1)
+    model.fit(_recordings([90, 20] * 6))
     assert model.transform(_recordings([7])).shape == (1, 6)
 
 
