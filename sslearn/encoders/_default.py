@@ -135,7 +135,9 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     aligned = n_segments and SegmentMeans(channels, n_segments).common_course(rows) > _COMMON
     n_means = n_segments * channels if aligned else 0
     differ = has_missing(rows) and len(own_lengths(rows).unique()) > 1
-    others = n_means + differ
+    # In rows of a multiple of four columns, products do not depend on the place in a batch.
+    n_lengths = 4 - n_means % 4 if differ else 0
+    others = n_means + n_lengths
     n_features = (_BANK_WIDTH - others) // KernelBank.n_kernels * KernelBank.n_kernels
     kernels = KernelBank.from_samples(rows, n_features=n_features)
     bank: dict[str, nn.Module] = {"kernels": kernels}
@@ -144,7 +146,7 @@ def _on_kernels(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
         bank["segments"] = SegmentMeans.from_samples(rows, n_segments, total_variance=total)
     if differ:
         total = _WEIGHT_OF_LENGTH * n_features
-        bank["length"] = LogLength.from_samples(rows, total_variance=total)
+        bank["length"] = LogLength.from_samples(rows, n_lengths, total_variance=total)
     made = Concatenation(bank) if others else kernels
     parts: OrderedDict[str, nn.Module] = OrderedDict(bank=made)
     return _on_bank(parts, n_features + others, _LEARNED_WIDTH, embedding_dim)

@@ -30,6 +30,8 @@ class LogLength(nn.Module):
     ----------
     in_channels : int
         Number of channels of the input.
+    n_features : int, default=1
+        Number of columns in which it comes out, all equal.
 
     See Also
     --------
@@ -56,41 +58,50 @@ class LogLength(nn.Module):
     is_fixed = True
     #: NaN is a missing value, which estimators then accept.
     takes_nan = True
-    #: Number of features that come out.
-    n_features = 1
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, n_features: int = 1) -> None:
         super().__init__()
         self.in_channels = check_int("LogLength", "in_channels", in_channels)
+        self.n_features = check_int("LogLength", "n_features", n_features)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("weight", torch.ones(()))
 
     @classmethod
-    def from_samples(cls, samples: torch.Tensor, *, total_variance: float = 1.0) -> LogLength:
+    def from_samples(
+        cls, samples: torch.Tensor, n_features: int = 1, *, total_variance: float = 1.0
+    ) -> LogLength:
         """Take mean and deviation from training samples.
 
         Parameters
         ----------
         samples : torch.Tensor of shape (n, channels, time)
             Training samples that end in NaN where they are shorter.
+        n_features : int, default=1
+            Number of columns.
         total_variance : float, default=1.0
-            Variance of the feature.
+            Sum of the variances of the columns.
 
         Returns
         -------
         LogLength
             On the CPU.
         """
-        found = cls(samples.shape[1])
+        if samples.ndim != 3:
+            raise ValueError(
+                "LogLength.from_samples expects samples of shape (n, channels, time). Got "
+                f"{tuple(samples.shape)} instead."
+            )
+        found = cls(samples.shape[1], n_features)
         logarithms = own_lengths(samples.detach().cpu()).float().log()
         found.mean.copy_(logarithms.mean())
         found.gain.copy_(1 / logarithms.std(correction=0).clamp_min(_LEAST_DEVIATION))
-        found.weight.fill_(math.sqrt(total_variance))
+        found.weight.fill_(math.sqrt(total_variance / n_features))
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Encode a batch (n, in_channels, time): (n, 1)."""
+        """Encode a batch (n, in_channels, time): (n, n_features)."""
         check_batch("LogLength", x, self.in_channels, "time")
         logarithms = own_lengths(x).to(self.mean.dtype).clamp_min(1).log()
-        return ((logarithms - self.mean) * self.gain).clamp(-_MOST, _MOST)[:, None] * self.weight
+        found = ((logarithms - self.mean) * self.gain).clamp(-_MOST, _MOST) * self.weight
+        return found[:, None].repeat(1, self.n_features)
