@@ -159,13 +159,14 @@ class BaseSSL(
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
             Table (n, features), series (n, channels, time), images (n, channels, height, width) or
-            volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset or
-            loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the views
-            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. An
-            IterableDataset or DataLoader is iterated once to count the samples, and then once per
-            epoch (by ``LFR`` once for each of its passes); one without end needs
-            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
-            limit what is counted.
+            volumes (n, channels, depth, height, width), of any real dtype. Series of unequal length
+            are a list of arrays (channels, time_i), or padded with NaN at the end; NaN before it is
+            a gap. Items of a dataset or loader are ``x`` or ``(x, ...)`` with one array or tensor
+            ``x``, from which the views are drawn by ``augment``: if an item is two views ``(v0,
+            v1)``, only ``v0`` is used. An IterableDataset or DataLoader is iterated once to count
+            the samples, and then once per epoch (by ``LFR`` once for each of its passes); one
+            without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
+            ``max_steps``, which also limit what is counted.
         y : Ignored
             Never trained on; passed to callbacks that ask for it. Not a dataset or loader: use
             ``validation_fraction`` to hold out samples of X.
@@ -231,7 +232,8 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``; series of any length if ``any_length_``. A
+            DataLoader must not shuffle.
 
         Returns
         -------

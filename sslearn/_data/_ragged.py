@@ -109,13 +109,15 @@ def without_padding(X: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
         if not _all_missing(X[start : start + _CHUNK, :, -1]):
             return X
     for start in range(0, len(X), _CHUNK):
-        part = torch.as_tensor(np.asarray(X[start : start + _CHUNK]), dtype=torch.float64)
+        part = X[start : start + _CHUNK]
+        if not isinstance(part, torch.Tensor):
+            part = torch.from_numpy(np.array(part, dtype=np.float64))
         longest = max(longest, int(own_lengths(part).max()))
     return X[:, :, :longest] if longest else X
 
 
 def _all_missing(x: np.ndarray | torch.Tensor) -> bool:
-    return bool(torch.as_tensor(np.asarray(x)).isnan().all())
+    return bool((x.isnan() if isinstance(x, torch.Tensor) else np.isnan(x)).all())
 
 
 def ends_early(x: torch.Tensor) -> bool:

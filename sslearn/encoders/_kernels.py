@@ -75,6 +75,10 @@ class KernelBank(nn.Module):
     lost .9 points of accuracy with all labels, and .6 with five a class.
     Samples are padded with zeros for all kernels.
 
+    NaN is a missing value. A series is encoded up to its last known step, as if it had been cut
+    there: what follows is padding, and changes no bit. Gaps before that are filled by straight
+    lines in each channel, and steps at which all channels are missing are not counted.
+
     References
     ----------
     .. [1] A. Dempster, D. F. Schmidt, G. I. Webb, "MiniRocket: A Very Fast (Almost) Deterministic
@@ -147,7 +151,8 @@ class KernelBank(nn.Module):
         Parameters
         ----------
         samples : torch.Tensor of shape (n, channels, time)
-            Standardised training samples, two at least; a few thousand are enough.
+            Standardised training samples, two at least; a few thousand are enough. Missing values
+            are NaN, also after the end of shorter series: dilations are for the longest.
         n_features : int, default=2016
             Number of features, rounded to a multiple of 84.
         generator : torch.Generator, default=None

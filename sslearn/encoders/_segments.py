@@ -28,6 +28,9 @@ class SegmentMeans(nn.Module):
 
     Where samples are windows, cut anywhere, they only add noise: see :meth:`common_course`.
 
+    NaN is a missing value: segments are parts of a series up to its last known step, and gaps
+    before that are filled by straight lines.
+
     It is part of a stem and has nothing that learns: make it by :meth:`from_samples`. Means are
     in units of the deviation of a step, so that segments of noise, whose means are all near zero,
     get little weight among other features.

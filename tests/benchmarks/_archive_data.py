@@ -80,9 +80,9 @@ def dealt(y, n_folds):
 
 
 def filled(X):
-    """Series without NaN, for methods that take none: gaps by a straight line along time, ends by the value nearest to them.
+    """Series without NaN, for methods that take none.
 
-    Which is how shorter series are padded, too: by their last value.
+    Gaps are filled by a straight line along time, ends by the value nearest to them. Which is how shorter series are padded, too: by their last value.
     """
     if not np.isnan(X).any():
         return X
