@@ -128,7 +128,7 @@ def ends_early(x: torch.Tensor) -> bool:
 def aligned(x: torch.Tensor, n_steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Iterate over series as an encoder takes them that has seen series of `n_steps`.
 
-    What it gives for a series then depends neither on the padding nor on the other series.
+    Its features of a series then depend neither on the padding nor on the other series.
 
     Parameters
     ----------

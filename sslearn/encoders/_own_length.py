@@ -45,7 +45,7 @@ def own_series(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     """Iterate over the series of a batch, those of one length together, cut to their own length.
 
-    What comes out of a series does not depend on how far it was padded, nor on the others.
+    Features of a series then do not depend on how far it was padded, nor on the others.
 
     Parameters
     ----------

@@ -82,7 +82,8 @@ def dealt(y, n_folds):
 def filled(X):
     """Series without NaN, for methods that take none.
 
-    Gaps are filled by a straight line along time, ends by the value nearest to them. Which is how shorter series are padded, too: by their last value.
+    Gaps are filled by a straight line along time, ends by the value nearest to them, which is how
+    shorter series are padded, too: by their last value.
     """
     if not np.isnan(X).any():
         return X
