@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, small
+from estimators import small
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
@@ -23,7 +23,7 @@ def _recordings(lengths, seed=0):
 
 
 def _tiny(channels=2):
-    return ResNet(channels, n_dims=1, width=4, depth=(1,), embedding_dim=6)
+    return ResNet(channels, n_dims=1, width=8, depth=(1, 1), embedding_dim=16)
 
 
 class Ends(nn.Module):
@@ -62,7 +62,7 @@ def test_many_windows_are_as_each_alone(n_windows):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"CPC", "AMDIM"}))
+@pytest.mark.parametrize("name", ["VICReg", "LFR", "MoCo"])
 def test_features_are_the_mean_over_windows(name):
     X = _recordings([70, 64, 80, 33, 64, 100, 64, 64] * 2)
     # "small" makes the layer that learns narrow; a width of its own goes with windows too.
@@ -113,18 +113,18 @@ def test_an_encoder_of_ones_own_and_its_width():
     X = np.stack(_recordings([90] * 12))
     fitted = small("VICReg", encoder=Windows(30, _tiny()), max_epochs=1, validation_fraction=0.3)
     features = fitted.fit(X).transform(X)
-    assert features.shape == (12, 6)
+    assert features.shape == (12, 16)
     np.testing.assert_array_equal(fitted.transform(X[3:4])[0], features[3])
-    assert fitted.transform(np.stack(_recordings([95] * 2))).shape == (2, 6)
+    assert fitted.transform(np.stack(_recordings([95] * 2))).shape == (2, 16)
     made = small("VICReg", encoder=Windows(30, lambda shape: _tiny(shape[0])), max_epochs=1)
-    assert made.fit(X).transform(X).shape == (12, 6)
+    assert made.fit(X).transform(X).shape == (12, 16)
     # A window that a recording does not fill has missing steps.
     with pytest.raises(ValueError, match=r"contains NaN.*FillMissing"):
         fitted.fit(_recordings([90, 20] * 6))
     filled = nn.Sequential(FillMissing(2), _tiny(4))
     model = small("VICReg", encoder=Windows(30, filled), max_epochs=1)
     model.fit(_recordings([90, 20] * 6))
-    assert model.transform(_recordings([7])).shape == (1, 6)
+    assert model.transform(_recordings([7])).shape == (1, 16)
 
 
 def test_a_search_over_lengths():
