@@ -11,7 +11,7 @@ __all__ = ["at_own_length", "fill_gaps", "has_missing", "own_lengths", "own_seri
 
 def has_missing(x: torch.Tensor) -> bool:
     """Return whether a batch has missing values; in an exported network there are none."""
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.jit.is_tracing() or torch.compiler.is_compiling() or x.is_meta:
         return False
     # A sum is several times faster than a test of all values, and is NaN if one of them is.
     return bool(x.sum().isnan()) and bool(x.isnan().any())
