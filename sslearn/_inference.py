@@ -110,7 +110,7 @@ def encode(
     cost: Cost,
     device: torch.device,
     name: str,
-    n_steps: int,
+    n_steps: int | None = None,
 ) -> np.ndarray:
     """Return the features of all rows, float32, of shape (n, width).
 
@@ -128,8 +128,9 @@ def encode(
         Device to compute on.
     name : str
         Name of the estimator, for messages.
-    n_steps : int
+    n_steps : int, optional
         Length of series in `fit`; those of another length are encoded one length after the other.
+        If None, all have the length of `fit`.
     """
     keep_freed_memory()
     kind = device.type
@@ -138,13 +139,13 @@ def encode(
         encoder = copy_module(encoder).eval().to(device)
         to_memory_format(encoder, channels_last=True)
     largest_bytes = cost.largest_bytes
-    if len(rows.sample_shape) == 2:
+    if len(rows.sample_shape) == 2 and n_steps is not None:
         largest_bytes = math.ceil(largest_bytes * max(1.0, rows.sample_shape[1] / n_steps))
     size = max(1, min(_BATCH_BYTES[kind] // largest_bytes, _MAX_BATCH[kind]))
     least = cost.least_rows()
 
     def features(part: torch.Tensor) -> torch.Tensor:
-        if part.ndim != 3 or part.shape[2] == n_steps:
+        if part.ndim != 3 or n_steps is None or part.shape[2] == n_steps:
             return _features(encoder, part, least, device, name)
         found = torch.empty(len(part), width)
         for places, series in aligned(part, n_steps):
