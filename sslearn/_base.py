@@ -20,7 +20,7 @@ from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit
 from ._inference import encode
-from ._modules import Features, check_call, clonable
+from ._modules import Features, check_call, clonable, encoder_of_samples, takes_nan
 from ._objective import Objective
 from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
@@ -159,13 +159,14 @@ class BaseSSL(
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
             Table (n, features), series (n, channels, time), images (n, channels, height, width) or
-            volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset or
-            loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the views
-            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. An
-            IterableDataset or DataLoader is iterated once to count the samples, and then once per
-            epoch (by ``LFR`` once for each of its passes); one without end needs
-            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
-            limit what is counted.
+            volumes (n, channels, depth, height, width), of any real dtype. Series of unequal length
+            are a list of arrays (channels, time_i), or padded with NaN at the end; NaN before it is
+            a gap. Items of a dataset or loader are ``x`` or ``(x, ...)`` with one array or tensor
+            ``x``, from which the views are drawn by ``augment``: if an item is two views ``(v0,
+            v1)``, only ``v0`` is used. An IterableDataset or DataLoader is iterated once to count
+            the samples, and then once per epoch (by ``LFR`` once for each of its passes); one
+            without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
+            ``max_steps``, which also limit what is counted.
         y : Ignored
             Never trained on; passed to callbacks that ask for it. Not a dataset or loader: use
             ``validation_fraction`` to hold out samples of X.
@@ -231,7 +232,8 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``; series of any length if ``any_length_``. A
+            DataLoader must not shuffle.
 
         Returns
         -------
@@ -288,6 +290,7 @@ class BaseSSL(
             cost=self._cost,
             device=device,
             name=type(self).__name__,
+            n_steps=self._sample_shape(self.input_shape_)[-1],
         )
 
     def __sklearn_clone__(self):
@@ -318,6 +321,7 @@ class BaseSSL(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = takes_nan(self.encoder)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
@@ -342,7 +346,8 @@ class BaseSSL(
                 "The 'n_iter_no_change' parameter needs held-out samples to stop on: set "
                 "validation_fraction too, for example to 0.1. Got validation_fraction=None."
             )
-        if self.encoder is not None and self.embedding_dim is not None:
+        own = encoder_of_samples(self.encoder)
+        if own is not None and self.embedding_dim is not None:
             raise ValueError(
                 "The 'embedding_dim' parameter is the width of the default encoder. Got "
                 f"embedding_dim={self.embedding_dim} together with an encoder of your own, "

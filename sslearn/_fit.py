@@ -15,12 +15,23 @@ from torch import nn
 from ._data._batches import Batches
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
-from ._data._standardize import Standardize
+from ._data._standardize import Standardize, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
+from ._data._windows import windowed_rows
 from ._inference import Cost, measure_cost
-from ._modules import Features, Reshape, build_features, build_module, copy_module, split_stem
+from ._modules import (
+    Features,
+    Reshape,
+    build_features,
+    build_module,
+    copy_module,
+    encoder_of_samples,
+    split_stem,
+    windowed,
+    windows_of,
+)
 from ._objective import Objective, check_objective
 from ._process_state import isolated
 from ._training._auto import (
@@ -165,8 +176,21 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
+    windows = windows_of(estimator.encoder)
+    if windows is not None:
+        missing = statistics.where_missing is not None
+        rows = windowed_rows(rows, windows.length, seeds.windows, held_out, has_missing=missing)
+    estimator.any_length_ = rows.any_length
     standardize = statistics.layer(estimator.standardize).to(device)
-    data = TrainingData(rows, trained_on, standardize, device, seeds.reference, statistics.extremes)
+    data = TrainingData(
+        rows,
+        trained_on,
+        standardize,
+        device,
+        seeds.reference,
+        statistics.extremes,
+        where_missing=statistics.where_missing,
+    )
     return _Data(data, held_out, statistics)
 
 
@@ -198,6 +222,8 @@ def _split(
 def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
     data, name = read.data, type(estimator).__name__
     encoder = _build_encoder(estimator, data)
+    if data.where_missing and not encoder.takes_nan:
+        refuse_nan(data.where_missing, len(data.sample_shape) + 1, name)
     # What does not change, at the encoder's beginning, is not part of what is trained.
     whole = estimator._keeps_encoder_whole or estimator._encoder_shape(data.sample_shape) != (
         data.sample_shape
@@ -219,13 +245,14 @@ def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -
     groups = _feature_groups(estimator, read, objective)
     batches = _make_batches(estimator, read, objective, settings, groups)
     features = _joined_features(objective.features, trained, encoder, data)
+    features = windowed(estimator.encoder, features)
     # The cost is measured on the CPU, before anything moves.
-    cost = measure_cost(features.eval(), data.sample_shape)
+    cost = measure_cost(features.eval(), estimator._sample_shape(estimator.input_shape_))
     for module in (objective,) if split is None else (objective, split.stem, features):
         to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))
     whole_encoder = _with_standardize(features, data.standardize, data.rows)
-    own = estimator.encoder is not None
+    own = encoder_of_samples(estimator.encoder) is not None
     return _Built(objective, batches, features, whole_encoder, cost, settings, own, groups)
 
 
@@ -245,8 +272,9 @@ def _joined_features(
 def _build_encoder(estimator, data: TrainingData) -> Features:
     """Return the caller's encoder, copied or called, or the default one."""
     shape = tuple(estimator._encoder_shape(data.sample_shape))
-    if estimator.encoder is not None:
-        own = build_module(estimator.encoder, shape, name="encoder")
+    given = encoder_of_samples(estimator.encoder)
+    if given is not None:
+        own = build_module(given, shape, name="encoder")
         return build_features(own, shape, trains=True)
     width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
     rows = data.reference_rows if shape == data.sample_shape else None
@@ -325,7 +353,9 @@ def _n_kept(
     if not data.has_stem or data.is_stream:
         return 0
     # What a callable of the caller's draws may depend on more than a sample and the generator.
-    if n_views and cached == "auto" and not views_are_ours:
+    if n_views and cached == "auto" and not (views_are_ours and data.rows.is_fixed):
+        return 0
+    if not (n_views or data.rows.is_fixed):
         return 0
     # A network learns more from views that it has not seen (digits, 5 labels a class, held-out
     # samples: 97.7 instead of 96.7 from eight views of each).

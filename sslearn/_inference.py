@@ -15,8 +15,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ._data._ragged import aligned
 from ._data._rows import Rows, Stream
-from ._data._standardize import check_finite
+from ._data._standardize import check_values, refuse_nan
 from ._modules import copy_module
 from ._process_state import keep_freed_memory
 from .encoders._layout import MIN_PRODUCT_ROWS, to_memory_format
@@ -109,6 +110,7 @@ def encode(
     cost: Cost,
     device: torch.device,
     name: str,
+    n_steps: int | None = None,
 ) -> np.ndarray:
     """Return the features of all rows, float32, of shape (n, width).
 
@@ -126,6 +128,9 @@ def encode(
         Device to compute on.
     name : str
         Name of the estimator, for messages.
+    n_steps : int, optional
+        Length of series in `fit`; those of another length are encoded one length after the other.
+        If None, all have the length of `fit`.
     """
     keep_freed_memory()
     kind = device.type
@@ -133,17 +138,28 @@ def encode(
         # A copy, since other threads may transform, and the caller may be fine-tuning.
         encoder = copy_module(encoder).eval().to(device)
         to_memory_format(encoder, channels_last=True)
-    size = max(1, min(_BATCH_BYTES[kind] // cost.largest_bytes, _MAX_BATCH[kind]))
+    largest_bytes = cost.largest_bytes
+    if len(rows.sample_shape) == 2 and n_steps is not None:
+        largest_bytes = math.ceil(largest_bytes * max(1.0, rows.sample_shape[1] / n_steps))
+    size = max(1, min(_BATCH_BYTES[kind] // largest_bytes, _MAX_BATCH[kind]))
     least = cost.least_rows()
+
+    def features(part: torch.Tensor) -> torch.Tensor:
+        if part.ndim != 3 or n_steps is None or part.shape[2] == n_steps:
+            return _features(encoder, part, least, device, name)
+        found = torch.empty(len(part), width)
+        for places, series in aligned(part, n_steps):
+            found[places.cpu()] = _features(encoder, series, least, device, name).cpu()
+        return found
+
     if isinstance(rows, Stream):
-        parts = [_features(encoder, part, least, device, name).cpu() for part in rows.slices()]
-        return torch.cat(parts).numpy()
+        return torch.cat([features(part).cpu() for part in rows.slices()]).numpy()
     out = np.empty((len(rows), width), dtype=np.float32)
     target = torch.from_numpy(out)
     start = 0
     for part in rows.slices(size):
         stop = start + len(part)
-        target[start:stop].copy_(_features(encoder, part, least, device, name))
+        target[start:stop].copy_(features(part))
         start = stop
     return out
 
@@ -157,14 +173,17 @@ def _trains(module: nn.Module) -> bool:
 def _features(
     encoder: nn.Module, x: torch.Tensor, least: int, device: torch.device, name: str
 ) -> torch.Tensor:
-    largest = check_finite(x, name)
+    # Whether an encoder takes NaN costs a walk through its modules, so only NaN asks for it.
+    checked = check_values(x, name, allow_nan=x.ndim < 4)
+    if checked.missing and not encoder.get_submodule("features").takes_nan:
+        refuse_nan(checked.missing, x.ndim, name)
     n = len(x)
     if n < least:
         x = torch.cat((x, x.new_zeros(least - n, *x.shape[1:])))
     with torch.autocast(device.type, enabled=False):
         features = encoder(x.to(device, non_blocking=True).contiguous())[:n]
     # Checked only where it is possible: on a table this check alone takes 4% of the time.
-    if largest > _SAFE and not bool(features.isfinite().all()):
+    if checked.largest > _SAFE and not bool(features.isfinite().all()):
         raise ValueError(
             f"Input X contains a value too large for dtype('float32') once it is standardised as "
             f"in fit, or one for which the encoder of {name} gives NaN or infinity."

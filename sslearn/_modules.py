@@ -14,7 +14,8 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
 from ._objective import keep_frozen, mark_frozen
-from .encoders import StemEncoder
+from .encoders import StemEncoder, Windows
+from .encoders._missing import takes_nan
 
 __all__ = [
     "AnyTensorCopies",
@@ -27,9 +28,13 @@ __all__ = [
     "check_call",
     "clonable",
     "copy_module",
+    "encoder_of_samples",
     "in_training",
     "probe",
     "split_stem",
+    "takes_nan",
+    "windowed",
+    "windows_of",
 ]
 
 # Rows of a trial batch for networks that cannot be trained on two.
@@ -59,8 +64,16 @@ class Features(nn.Module):
         return self.module(x).flatten(1)
 
     @property
+    def takes_nan(self) -> bool:
+        """Whether the encoder takes NaN, for values that are missing."""
+        return takes_nan(self.module)
+
+    @property
     def learned(self) -> Features:
         """The encoder without what its stem gives to the output: what a method has trained."""
+        windows = windows_of(self.module)
+        if windows is not None and isinstance(windows.encoder, Features):
+            return windowed(windows, windows.encoder.learned)
         found = _split(self)
         widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
         return Features(nn.Sequential(*found), *widths) if found and widths else self
@@ -129,6 +142,22 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     if inner is not None:
         return nn.Sequential(*leading, inner[0]), inner[1]
     return nn.Sequential(*leading), nn.Sequential(*rest)
+
+
+def windows_of(encoder: object) -> Windows | None:
+    """Return the windows of recordings that an encoder sees, if it is an encoder of windows."""
+    return encoder if isinstance(encoder, Windows) else None
+
+
+def encoder_of_samples(encoder: Any) -> Any:
+    """Return what encodes a sample that is trained on: a window, or all of it."""
+    return encoder.encoder if isinstance(encoder, Windows) else encoder
+
+
+def windowed(encoder: object, features: Features) -> Features:
+    """Return features of recordings, if an encoder is one of windows, of these features."""
+    windows = windows_of(encoder)
+    return features if windows is None else Features(windows.of(features), features.width)
 
 
 def _is_fixed(module: nn.Module) -> bool:

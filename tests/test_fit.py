@@ -23,7 +23,7 @@ from sslearn.metrics import effective_rank
 
 def test_seeds_differ_and_follow_from_the_root():
     seeds = Seeds.from_root(0)
-    assert len(set(seeds)) == len(seeds) == 7
+    assert len(set(seeds)) == len(seeds) == 8
     assert seeds == Seeds.from_root(0)
     assert not set(seeds) & set(Seeds.from_root(1))
     words = np.random.SeedSequence(0).generate_state(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
@@ -12,6 +13,7 @@ import torch
 
 from .._objective import Batch
 from ..augment import Augmentation
+from ..augment._own_time import known_as_complete
 from ..encoders import ViewWhitening
 from ._rows import Rows
 from ._stem_cache import CACHE_BYTES, StemCache
@@ -216,7 +218,10 @@ class Batches:
             if n_views > 1:
                 unit = torch.cat((unit,) * n_views)  # repeat takes three times as long
             if self.augment is not None:
-                unit = _augmented(self.augment, unit, generator)
+                # A search for missing values in each view would only find what is known.
+                complete = self.data.where_missing is None
+                with known_as_complete() if complete else contextlib.nullcontext():
+                    unit = _augmented(self.augment, unit, generator)
             normalized = self.data.standardize.normalize(unit)
             return self.data.inputs(normalized.contiguous())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["Limits", "Subsample", "find_limits"]
+__all__ = ["Limits", "Subsample", "find_limits", "middle_half"]
 
 # Maximum size of a subsample, and positions of a series, image or volume that it takes.
 _MOST_ROWS, _MOST_BYTES = 100_000, 128 * 2**20
@@ -124,12 +124,45 @@ def find_limits(values: torch.Tensor, smallest: torch.Tensor, largest: torch.Ten
     Parameters
     ----------
     values : Tensor of shape (channels, rows, positions)
-        Values as :meth:`Subsample.values` returns them.
+        Values as :meth:`Subsample.values` returns them; NaN are left out.
     smallest, largest : Tensor of shape (channels,)
         Extremes of all rows, also of those that the subsample leaves out.
     """
-    n_rows = values.shape[1]
+    n_rows, n_positions = values.shape[1:]
     values = values.flatten(1)
+    if not bool(values.isnan().any()):
+        return _limits(values, n_rows, smallest, largest)
+    # Channels differ in the number of values that are known.
+    found = []
+    for line, *ends in zip(values, smallest[:, None], largest[:, None], strict=True):
+        known = line[~line.isnan()]
+        if len(known):
+            found.append(_limits(known[None], max(1, len(known) // n_positions), *ends))
+        else:  # in rows that the subsample leaves out
+            found.append(Limits(*ends, *ends))
+    columns = zip(*((x.low, x.high, x.least, x.most) for x in found), strict=True)
+    return Limits(*map(torch.cat, columns))
+
+
+def middle_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the quartiles of each line of values, NaN left out; NaN where there are no others."""
+    if not bool(values.isnan().any()):
+        n = values.shape[1]
+        first, middle, last = (
+            values.kthvalue(1 + (n - 1) * part // 4, dim=1).values for part in (1, 2, 3)
+        )
+        return first, middle, last
+    lines = [line[~line.isnan()] for line in values]
+    nothing = values.new_full((3, 1), math.nan)
+    found = [torch.stack(middle_half(line[None])) if len(line) else nothing for line in lines]
+    first, middle, last = torch.cat(found, dim=1)
+    return first, middle, last
+
+
+def _limits(
+    values: torch.Tensor, n_rows: int, smallest: torch.Tensor, largest: torch.Tensor
+) -> Limits:
+    """Return the limits of lines of known values, which are those of `n_rows` rows."""
     low, high = _outer_quantiles(values, n_rows)
     margin = _WIDENED * (high - low)
     least, most = low - margin, high + margin

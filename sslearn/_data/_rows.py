@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .._process_state import default_generator_kept
+from ._shapes import check_shape, stackable
 
 __all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
 
@@ -198,6 +199,8 @@ class Rows:
     """
 
     is_stream = False
+    #: Whether a sample is the same each time that it is read.
+    is_fixed = True
 
     def __init__(
         self,
@@ -214,6 +217,8 @@ class Rows:
         self._typed: Any = source if first is None else first
         self.sample_shape = tuple(int(size) for size in shape)
         self.item_shape = self.sample_shape
+        #: Whether series came as a list, or were padded, so that others may have another length.
+        self.any_length = False
 
     @property
     def dtype(self) -> str:
@@ -263,6 +268,7 @@ class Rows:
             return self
         moved = Rows(self.tensor.to(device))
         moved.view_as(self.sample_shape)
+        moved.any_length = self.any_length
         return moved
 
 
@@ -284,7 +290,7 @@ class Stream:
         Number of rows required, for the message when there are none.
     """
 
-    is_stream = True
+    is_stream = is_fixed = True
 
     def __init__(
         self, loader: DataLoader, *, drop_short: bool, keep_generator: bool, minimum: int
@@ -304,6 +310,7 @@ class Stream:
         batch = as_batch(first_of(first))
         self.dtype = str(batch.dtype)
         self.item_shape = self.sample_shape = tuple(batch.shape[1:])
+        self.any_length = False
         #: Maximum number of batches of a pass; if None, the stream alone ends it.
         self.limit: int | None = None
         self.n_rows: int | None = None
@@ -326,8 +333,8 @@ class Stream:
     def _begin(self) -> Iterator[Any]:
         if self.keep_generator:
             with default_generator_kept():
-                return iter(self.loader)
-        return iter(self.loader)
+                return stackable(iter(self.loader))
+        return stackable(iter(self.loader))
 
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """Yield all rows, up to :attr:`limit`; `size` is ignored, since the loader sets it."""
@@ -366,12 +373,3 @@ class Stream:
             first = len(batch) if first is None else first
             if self._kept(len(batch), first):
                 yield batch
-
-
-def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Refuse a sample of another shape than the first."""
-    if shape != expected:
-        raise ValueError(
-            f"All samples of X must have the same shape. Got {tuple(shape)} after {expected}; pad "
-            "or crop all to one shape first."
-        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from sklearn import get_config
 from torch import nn
 
-__all__ = ["BYTE", "Standardize", "check_finite", "is_grid"]
+__all__ = ["BYTE", "Checked", "Standardize", "check_values", "is_grid", "refuse_nan"]
 
 # Dtypes whose values float32 holds exactly. The others are shifted in float64 before the cast:
 # if cast first, a time stamp 1.7e9 + U(0, 100) keeps two distinct values.
@@ -16,11 +17,10 @@ _NARROW = {torch.uint8, torch.int8, torch.int16, torch.bool}
 _NARROW |= {torch.float32, torch.float16, torch.bfloat16}
 # The largest value of a byte.
 BYTE = 255
-# Remedies for values that are no numbers, by the axes of a batch: scikit-learn's imputers take
-# tables alone, and refuse infinity.
+# Remedies for NaN, by the axes of a batch: scikit-learn's imputers take tables alone.
 _REMEDIES = {
-    ("NaN", 2): "fill them in first, for example with sklearn.impute.SimpleImputer",
-    ("NaN", 3): "fill them in first, for example by numpy.interp along time",
+    2: "fill them in first, for example with sklearn.impute.SimpleImputer",
+    3: "fill them in first, for example by numpy.interp along time",
 }
 
 
@@ -29,26 +29,71 @@ def is_grid(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 3
 
 
-def check_finite(x: torch.Tensor, estimator_name: str) -> float:
-    """Refuse NaN and infinity, in one sentence; return the largest magnitude."""
-    if not x.is_floating_point() or get_config()["assume_finite"]:
-        return 0.0
+class Checked(NamedTuple):
+    """Result of the check of a batch.
+
+    Attributes
+    ----------
+    largest : float
+        The largest magnitude of a value.
+    missing : str or None
+        Feature or channel of the first NaN, which means a missing value, in words. If None, there
+        is none.
+    """
+
+    largest: float
+    missing: str | None = None
+
+
+def check_values(x: torch.Tensor, estimator_name: str, *, allow_nan: bool) -> Checked:
+    """Refuse infinity, and NaN unless it means a missing value, in one sentence."""
+    trusted = get_config()["assume_finite"]
+    if not x.is_floating_point() or (trusted and not allow_nan):
+        return Checked(0.0)
     low, high = torch.aminmax(x)  # both are NaN if one value is
     largest = max(-float(low), float(high))
     if math.isfinite(largest):
-        return largest
-    what = "NaN" if x.isnan().any() else "infinity"
-    axis = "feature" if x.ndim == 2 else "channel"
-    where = f"{axis} {int((~x.isfinite()).nonzero()[0, 1])}"
-    if x.shape[1] > 1:
-        where += f" (of 0 to {x.shape[1] - 1}) and maybe others"
-    remedy = _REMEDIES.get(
-        (what, x.ndim), "fill them in first" if what == "NaN" else "clip them first"
-    )
+        return Checked(largest)
+    missing = x.isnan()
+    where = _first_place(missing) if bool(missing.any()) else None
+    if where and not allow_nan:
+        refuse_nan(where, x.ndim, estimator_name)
+    infinite = x.isinf()
+    if bool(infinite.any()) and not trusted:
+        raise ValueError(
+            f"Input X contains infinity, in {_first_place(infinite)}. {estimator_name} needs "
+            "finite numbers: drop such samples, or clip them first."
+        )
+    empty = missing.flatten(1).all(1)
+    if bool(empty.any()):
+        raise ValueError(
+            f"Input X contains samples without any value, all NaN: {int(empty.sum())} of "
+            f"{len(x)} that were read together. {estimator_name} needs one value at least in each "
+            "sample: drop such samples."
+        )
+    return Checked(float(x.masked_fill(missing, 0.0).abs().max()), where)
+
+
+def refuse_nan(where: str, n_axes: int, estimator_name: str) -> None:
+    """Refuse NaN for encoders that take none, in batches of `n_axes` axes."""
+    if get_config()["assume_finite"]:
+        return
+    remedy = _REMEDIES.get(n_axes, "fill them in first")
+    if n_axes < 4:
+        remedy += ", or give an encoder that takes NaN, see sslearn.encoders.FillMissing"
     raise ValueError(
-        f"Input X contains {what}, in {where}. {estimator_name} needs finite numbers: drop such "
-        f"samples, or {remedy}."
+        f"Input X contains NaN, in {where}. {estimator_name} needs finite numbers: drop such "
+        f"samples, or {remedy}.{' Series of unequal length are padded with NaN.' * (n_axes == 3)}"
     )
+
+
+def _first_place(found: torch.Tensor) -> str:
+    """Name the feature or channel of the first true value."""
+    axis = "feature" if found.ndim == 2 else "channel"
+    where = f"{axis} {int(found.nonzero()[0, 1])}"
+    if found.shape[1] > 1:
+        where += f" (of 0 to {found.shape[1] - 1}) and maybe others"
+    return where
 
 
 class Standardize(nn.Module):
@@ -56,7 +101,8 @@ class Standardize(nn.Module):
 
     Two steps, since the views are drawn in between for images and volumes: :meth:`unit` (images
     and volumes to [0, 1], tables and series untouched) and :meth:`normalize`. ``forward`` is
-    both at once. The same numbers give the same bits whatever their dtype.
+    both at once. The same numbers give the same bits whatever their dtype. NaN, a missing value,
+    stays NaN.
 
     Parameters
     ----------

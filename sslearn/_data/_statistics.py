@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from ._limits import Limits, Subsample, find_limits
+from ._limits import Limits, Subsample, find_limits, middle_half
 from ._standardize import BYTE, Standardize, is_grid
 
 __all__ = ["Statistics"]
@@ -51,7 +51,11 @@ class Statistics:
     def __init__(self, sample_shape: tuple[int, ...]) -> None:
         self.sample_shape = tuple(sample_shape)
         self.n_rows = 0
-        self._weight = 0
+        #: Feature or channel of the first missing value that was read, in words.
+        self.where_missing: str | None = None
+        self._has_missing = False
+        # How many values are known, of each feature or channel.
+        self._weight = torch.zeros(sample_shape[0], dtype=torch.float64)
         self._first: torch.Tensor | None = None
         self._mean = torch.zeros(sample_shape[0], dtype=torch.float64)
         self._m2 = torch.zeros_like(self._mean)
@@ -62,14 +66,20 @@ class Statistics:
         self._not_binary = torch.zeros_like(self._mean)
         self._whole = is_grid(self.sample_shape)
 
-    def update(self, x: torch.Tensor) -> None:
-        """Add a batch of shape (n, *sample_shape), in its own dtype, on any device."""
+    def update(self, x: torch.Tensor, *, has_missing: bool = False) -> None:
+        """Add a batch of shape (n, *sample_shape), in its own dtype, on any device.
+
+        With `has_missing` some of its values may be NaN, and do not count.
+        """
         if not len(x):
             return
         self.n_rows += len(x)
         x = x.detach()
         self.subsample.update(x)
         x = x.to(torch.float64)
+        if has_missing:
+            self._update_with_missing(x)
+            return
         if len(self.sample_shape) == 1:
             smallest, largest = torch.aminmax(x, dim=0)
             self._not_binary += _sum((x * (x - 1)).abs_()).cpu()
@@ -79,19 +89,62 @@ class Statistics:
         self._smallest = torch.minimum(self._smallest, smallest.cpu())
         self._largest = torch.maximum(self._largest, largest.cpu())
         self._whole &= self._within_bytes and bool((x == x.floor()).all())
-        if self._first is None:
-            self._first = x[0].flatten(1)[:, 0].cpu() if x.ndim > 2 else x[0].cpu()
+        first = self._see(x[0].flatten(1)[:, 0] if x.ndim > 2 else x[0])
         weight = x.numel() // x.shape[1]
-        total = self._weight + weight
-        along = (-1, *(1 for _ in self.sample_shape[1:]))
-        x = x - self._first.to(x.device).view(along)
+        x = x - first.to(x.device).view(self._along)
         mean = _sum(x) / weight
-        x -= mean.view(along)
-        m2, mean = _sum(x.square_()).cpu(), mean.cpu()
+        x -= mean.view(self._along)
+        self._merge(torch.full_like(self._mean, weight), mean.cpu(), _sum(x.square_()).cpu())
+
+    def _update_with_missing(self, x: torch.Tensor) -> None:
+        """Add a batch in float64 whose values may be NaN."""
+        missing = x.isnan()
+        self._has_missing |= bool(missing.any())
+        lines = x.transpose(0, 1).flatten(1)
+        unknown = missing.transpose(0, 1).flatten(1)
+        self._smallest = torch.minimum(
+            self._smallest, lines.masked_fill(unknown, math.inf).amin(1).cpu()
+        )
+        self._largest = torch.maximum(
+            self._largest, lines.masked_fill(unknown, -math.inf).amax(1).cpu()
+        )
+        if len(self.sample_shape) == 1:
+            self._not_binary += (lines * (lines - 1)).abs_().nansum(1).cpu()
+        # The first known value of each channel; NaN where there is none yet.
+        places = unknown.logical_not().to(torch.uint8).argmax(1, keepdim=True)
+        first = self._see(lines.gather(1, places)[:, 0])
+        known = missing.logical_not()
+        weight = _sum(known.double())
+        x = (x - first.to(x.device).view(self._along)).masked_fill_(missing, 0.0)
+        mean = _sum(x) / weight.clamp_min(1.0)
+        x = (x - mean.view(self._along)).masked_fill_(missing, 0.0)
+        self._merge(weight.cpu(), mean.cpu(), _sum(x.square_()).cpu())
+
+    @property
+    def _along(self) -> tuple[int, ...]:
+        """Shape in which a value of each feature or channel is one of a sample."""
+        return (-1, *(1 for _ in self.sample_shape[1:]))
+
+    def _see(self, first: torch.Tensor) -> torch.Tensor:
+        """Keep the first value of each feature or channel, and return it."""
+        if self._first is None:
+            self._first = first.cpu()
+        elif self._has_missing:
+            self._first = torch.where(self._first.isnan(), first.cpu(), self._first)
+        return self._first
+
+    def _merge(self, weight: torch.Tensor, mean: torch.Tensor, m2: torch.Tensor) -> None:
+        """Add the number of known values of a batch, their means and squared deviations."""
+        total = self._weight + weight
         delta = mean - self._mean
-        self._mean += delta * (weight / total)
-        self._m2 += m2 + delta.square() * (self._weight * weight / total)
+        self._mean += delta * (weight / total.clamp_min(1.0))
+        self._m2 += m2 + delta.square() * (self._weight * weight / total.clamp_min(1.0))
         self._weight = total
+
+    def nowhere_known(self) -> int | None:
+        """Return the number of the first feature or channel of which no value is known."""
+        found = (self._weight == 0).nonzero()
+        return int(found[0]) if self.n_rows and len(found) else None
 
     @classmethod
     def from_batches(
@@ -134,7 +187,7 @@ class Statistics:
         """Return the mean to subtract and the scale to divide by."""
         assert self._first is not None
         mean = self._first + self._mean
-        scale = (self._m2 / max(self._weight, 1)).sqrt()
+        scale = (self._m2 / self._weight.clamp_min(1.0)).sqrt()
         beyond = (self._smallest < limits.least) | (self._largest > limits.most)
         for i in (beyond | ~scale.isfinite()).nonzero().flatten().tolist():
             # Errors do not count: clipped to ten times the usual distance, one of three hundred
@@ -150,10 +203,7 @@ class Statistics:
         binary = (self._not_binary == 0) & (len(self.sample_shape) == 1)
         scale = torch.where((scale <= floor) | binary, torch.ones_like(scale), scale)
         if len(self.sample_shape) == 1:
-            flat, n = values.flatten(1), values[0].numel()
-            quarter, middle, last = (
-                flat.kthvalue(1 + (n - 1) * part // 4, dim=1).values for part in (1, 2, 3)
-            )
+            quarter, middle, last = middle_half(values.flatten(1))
             far = (mean - middle).abs() > _FAR * (last - quarter)
             mean = torch.where(far & (last > quarter) & ~binary, middle, mean)
         return mean, scale
@@ -188,10 +238,10 @@ class Statistics:
             return None
         values = self.subsample.values()
         unit = 1 / (layer.unit_scale if layer.is_grid else layer.gain).double().flatten().cpu()
-        middle = values.flatten(1).median(dim=1).values
-        spread = (
-            (values - middle[:, None, None]).div_(unit[:, None, None]).square_().mean(2).sqrt_()
-        )
+        middle = values.flatten(1).nanmedian(dim=1).values
+        distance = (values - middle[:, None, None]).div_(unit[:, None, None]).square_()
+        # Without any value of a channel, a sample is neither above the noise nor below.
+        spread = (distance.nanmean(2) if self._has_missing else distance.mean(2)).sqrt_()
         # A channel that is the same in all positions, and equal to most others, loses nothing.
         below = (spread > 0) & (spread < noise)  # (channels, rows)
         of_rows = float(((below | (spread == 0)).all(0) & below.any(0)).double().mean())

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from ._ragged import ends_early
 from ._rows import Rows, Stream, chunk_rows, sample_rows
-from ._standardize import Standardize, check_finite
+from ._standardize import Standardize, check_values, is_grid
 from ._statistics import Statistics
 
 __all__ = ["TrainingData", "autocast_off", "compute_statistics"]
@@ -23,16 +24,32 @@ _MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
 
 
 def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
-    """Read all samples once: statistics of those trained on, and a check that all are finite.
+    """Read all samples once: statistics of those trained on, and a check of all values.
 
-    A stream is also counted.
+    In tables and series NaN is a missing value. A stream is also counted.
     """
+    statistics = _statistics(rows, held_out, name, allow_nan=not is_grid(rows.sample_shape))
+    unknown = statistics.nowhere_known()
+    if unknown is not None:
+        axis = "feature" if len(rows.sample_shape) == 1 else "channel"
+        raise ValueError(
+            f"Input X contains no value in {axis} {unknown}, only NaN, in the samples that are "
+            f"trained on. {name} needs one value at least in each {axis}: drop the {axis}."
+        )
+    return statistics
+
+
+def _statistics(
+    rows: Rows | Stream, held_out: torch.Tensor | None, name: str, *, allow_nan: bool
+) -> Statistics:
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in _may_have_no_end(rows):
-            check_finite(batch, name)
-            statistics.update(batch)
+            checked = check_values(batch, name, allow_nan=allow_nan)
+            statistics.where_missing = statistics.where_missing or checked.missing
+            rows.any_length |= bool(checked.missing) and ends_early(batch)
+            statistics.update(batch, has_missing=bool(checked.missing))
             sizes.append(len(batch))
             if lacking > 0:
                 head.append(batch[:lacking].clone())
@@ -45,11 +62,13 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
         trained_on[held_out] = False
     start = 0
     for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        check_finite(batch, name)
+        checked = check_values(batch, name, allow_nan=allow_nan)
         stop = start + len(batch)
+        rows.any_length |= bool(checked.missing) and ends_early(batch)
         if trained_on is not None:
             batch = batch[trained_on[start:stop].to(batch.device)]
-        statistics.update(batch)
+        statistics.where_missing = statistics.where_missing or checked.missing
+        statistics.update(batch, has_missing=bool(checked.missing))
         start = stop
     return statistics
 
@@ -95,6 +114,8 @@ class TrainingData:
         Seed of :meth:`reference_rows`.
     extremes : Tensor of shape (2, features), optional
         The smallest and the largest value of each column of a table.
+    where_missing : str or None
+        Feature or channel of the first missing value, NaN, in words. If None, all are known.
     """
 
     def __init__(
@@ -105,6 +126,8 @@ class TrainingData:
         device: torch.device,
         reference_seed: int = 0,
         extremes: torch.Tensor | None = None,
+        *,
+        where_missing: str | None = None,
     ) -> None:
         self.rows = rows
         self.index = index
@@ -113,6 +136,8 @@ class TrainingData:
         self.sample_shape = rows.sample_shape
         self.reference_seed = reference_seed
         self.extremes = extremes
+        #: Where the first value is missing, which is NaN in samples and views, if one is.
+        self.where_missing = where_missing
         #: Shape of what the encoder takes that is trained: a sample, or the stem's features of one.
         self.input_shape = rows.sample_shape
         #: What comes before that, and does not change.

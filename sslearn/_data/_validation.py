@@ -15,11 +15,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from .._sklearn import check_feature_names
 from ._axes import warn_of_other_axes
 from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
+from ._ragged import from_list, without_padding
 from ._rows import (
     Rows,
     Stream,
     as_batch,
-    check_shape,
     first_of,
     is_dense,
     is_picture,
@@ -27,6 +27,7 @@ from ._rows import (
     refuse_masked,
     stacked,
 )
+from ._shapes import check_shape
 
 __all__ = ["check_labels", "check_order", "too_few_rows", "validate_rows"]
 
@@ -41,17 +42,20 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         return Rows(known)
     minimum = 2 if reset else 1
     rows: Rows | Stream
+    listed = from_list(X, _name(estimator))
+    X = X if listed is None else listed
     if isinstance(X, DataLoader | Dataset):
         rows = _validate_torch_data(estimator, X, reset, batch_size)
     elif isinstance(X, torch.Tensor):
-        rows = Rows(_validate_tensor(estimator, X))
+        rows = _without_padding(_validate_tensor(estimator, X))
     else:
         _refuse_other_things(_name(estimator), X)
-        if not reset:
+        if not reset and not _may_have_length(estimator, X, listed is not None):
             _refuse_another_shape(estimator, X)
         array = _validate_array(estimator, X, reset=reset, minimum=minimum)
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
-        rows = Rows(array)
+        rows = _without_padding(array)
+    rows.any_length |= listed is not None
     if len(rows.sample_shape) > 4:
         raise ValueError(
             f"{_name(estimator)} takes tables (n, features), series (n, channels, time), images "
@@ -78,9 +82,31 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             estimator.n_features_in_ = rows.sample_shape[0]
     if reset:
         estimator.input_shape_ = rows.sample_shape
-    elif rows.sample_shape != estimator.input_shape_:
+    elif rows.sample_shape != estimator.input_shape_ and not _may_have_length(
+        estimator, rows, rows.any_length
+    ):
         raise ValueError(_shape_message(estimator, rows.sample_shape))
     return rows
+
+
+def _without_padding(array: np.ndarray | torch.Tensor) -> Rows:
+    """Return the rows of an array, without steps that are padding in all series."""
+    cut = without_padding(array)
+    rows = Rows(cut)
+    rows.any_length = cut is not array
+    return rows
+
+
+def _may_have_length(estimator, X: Any, is_padded: bool) -> bool:
+    """Return whether samples are series of the channels of `fit`, and of a length that may be.
+
+    That is any if those of `fit` had several, and else up to theirs if it says where a series ends.
+    """
+    expected = estimator.input_shape_
+    shape = X.sample_shape if isinstance(X, Rows | Stream) else getattr(X, "shape", ())[1:]
+    if len(shape) != 2 or len(expected) != 2 or shape[0] != expected[0]:
+        return False
+    return estimator.any_length_ or (is_padded and shape[1] <= expected[1])
 
 
 def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
@@ -127,10 +153,13 @@ def _shape_message(estimator, shape: tuple[int, ...]) -> str:
             f"X has {shape[0]} features, but {_name(estimator)} is expecting {expected[0]} "
             "features as input."
         )
-    return (
+    message = (
         f"X has samples of shape {shape}, but {_name(estimator)} is expecting samples of shape "
         f"{expected} as input."
     )
+    if len(shape) == len(expected) == 2 and shape[0] == expected[0]:
+        message += " It takes series of any length if those of fit are a list, or end in NaN."
+    return message
 
 
 def _refuse_another_shape(estimator, X: Any) -> None:
@@ -348,6 +377,8 @@ def _remedy_for_samples(X: Any, sample: Any) -> str | None:
         return "pass one of them, or all in one by np.stack or torch.stack if they are samples"
     if isinstance(sample, torch.Tensor) or isinstance(x, torch.Tensor | np.ndarray):
         samples = "X" if x is None else "[x for x, *_ in X]"
+        if x is None and sample.ndim == 2 and any(x.shape != sample.shape for x in X):
+            return "pass [x.numpy() for x in X] if these are series (channels, time)"
         return (
             f"pass torch.stack({samples}), or a torch Dataset. If cross-validation made the list "
             "of one, cross-validate an array (of samples, or of paths that an earlier step loads), "

@@ -149,7 +149,10 @@ device_ : str
 precision_ : str
     Precision of training: "float32", "bfloat16" or "float16".
 input_shape_ : tuple of int
-    Shape of one sample.
+    Shape of one sample; of the longest, if series differ in length.
+any_length_ : bool
+    Whether ``transform`` takes series of any length: those of ``fit`` came as a list, or end in
+    NaN, or are encoded by windows.
 n_features_in_ : int
     ``input_shape_[0]``: features of a table, channels otherwise.
 feature_names_in_ : ndarray of str

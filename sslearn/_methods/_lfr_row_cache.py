@@ -52,7 +52,7 @@ class RowCache:
         self.of_samples = of_samples
         self.values: torch.Tensor | None = None
         fits = 4 * width * len(data) <= _BYTES
-        if not (deterministic and fits and isinstance(data.rows, Rows)):
+        if not (deterministic and fits and isinstance(data.rows, Rows) and data.rows.is_fixed):
             return
         with torch.no_grad():
             self.values = (data.map if of_samples else data.map_inputs)(function)

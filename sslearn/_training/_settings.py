@@ -66,6 +66,8 @@ class Seeds(NamedTuple):
         Samples whose rank is measured during training.
     reference : int
         Samples that networks are made from, by quantiles of columns for example.
+    windows : int
+        Places of the windows of long recordings.
     """
 
     order: int
@@ -75,6 +77,7 @@ class Seeds(NamedTuple):
     preparation: int
     watched: int
     reference: int
+    windows: int
 
     @classmethod
     def from_root(cls, seed: int) -> Seeds:

@@ -2,7 +2,8 @@
 
 Each takes a batch of tensors, on any device, and returns another of the same shape, dtype and
 device, with one random draw per sample. As scikit-learn's estimators they have ``get_params`` and
-``set_params``, so their strengths can be searched.
+``set_params``, so their strengths can be searched. Series may have missing values, NaN, after
+their end and within: views stay within the length of each series, and gaps stay gaps.
 """
 
 from ._base import Augmentation

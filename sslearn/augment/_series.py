@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._sklearn import Interval
+from . import _own_time
 from ._base import NON_NEGATIVE, PROBABILITY, SERIES, Augmentation, Pair
 from ._draws import chance, integers, normal, uniform, window_positions
+from ._own_time import has_gaps
 
 __all__ = [
     "ChannelDropout",
@@ -94,6 +96,8 @@ class TimeCropResize(Augmentation):
         low, high = self.scale
         fraction = uniform(x, low=low, high=high, generator=generator)
         start = uniform(x, generator=generator)
+        if has_gaps(x):
+            return _own_time.read(x, _own_time.window(x, start, fraction))
         return _read(x, window_positions(start, fraction, time)[:, None])
 
 
@@ -142,6 +146,8 @@ class TimeWarp(Augmentation):
         if time < 2:
             return x
         logarithms = normal(x, 1, self.n_knots, generator=generator).mul_(self.sigma)
+        if has_gaps(x):
+            return _own_time.read(x, _own_time.warped(x, logarithms[:, 0]))
         speed = F.interpolate(logarithms, size=time - 1, mode="linear", align_corners=True).exp_()
         passed = F.pad(speed.cumsum(2), (1, 0))
         # The whole time is passed at the end, whatever the mean speed.
@@ -196,6 +202,9 @@ class TimeMask(Augmentation):
         time = x.shape[2]
         length = int(self.fraction * time)
         masked = chance(x, 1, 1, p=self.p, generator=generator)
+        if has_gaps(x):
+            inside = _own_time.span(x, self.fraction, uniform(x, generator=generator))
+            return x.masked_fill(inside[:, None] & masked & ~x.isnan(), 0)
         start = integers(x, 1, 1, low=0, high=time - length + 1, generator=generator)
         steps = torch.arange(time, device=x.device)
         span = (steps >= start) & (steps < start + length)  # (n, 1, time)
@@ -246,13 +255,20 @@ class SegmentPermutation(Augmentation):
         most = self.max_segments
         permuted = chance(x, 1, p=self.p, generator=generator)
         n_cuts = integers(x, 1, low=1, high=most, generator=generator)
-        cuts = integers(x, most - 1, low=1, high=time, generator=generator)
+        has_own_lengths = has_gaps(x)
+        if has_own_lengths:
+            cuts = uniform(x, most - 1, generator=generator)
+        else:
+            cuts = integers(x, most - 1, low=1, high=time, generator=generator)
         order = uniform(x, most, generator=generator)
 
         # Every sample draws all cuts and moves those beyond its number out of the series, which
         # keeps the shapes fixed. Two cuts at one step leave one segment less.
-        used = torch.arange(most - 1, device=x.device) < n_cuts
-        cuts = cuts.masked_fill(~(used & permuted), time)
+        used = (torch.arange(most - 1, device=x.device) < n_cuts) & permuted
+        if has_own_lengths:
+            taken = _own_time.order_of_steps(x, cuts, used, order)
+            return x.gather(2, taken[:, None].expand(x.shape))
+        cuts = cuts.masked_fill(~used, time)
         steps = torch.arange(time, device=x.device)
         segment = (steps[:, None] >= cuts[:, None]).sum(2)  # (n, time)
         # Sorting the steps by the random number of their segment; stable: segments stay whole.
@@ -289,6 +305,8 @@ class ChannelDropout(Augmentation):
         draw = uniform(x, x.shape[1], 1, generator=generator)
         # The channel with the largest draw is always kept.
         kept = (draw >= self.rate) | (draw == draw.amax(1, keepdim=True))
+        if has_gaps(x):
+            kept = kept | x.isnan()
         return x.masked_fill(~kept, 0)
 
 
@@ -328,5 +346,8 @@ class DifferenceNoise(Augmentation):
     def _apply(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if x.shape[2] < 2:
             return x
-        size = x.diff(dim=2).square_().mean(2, keepdim=True).sqrt_().mul_(self.noise)
+        if has_gaps(x):
+            size = _own_time.mean_square_of_steps(x).sqrt_().mul_(self.noise)
+        else:
+            size = x.diff(dim=2).square_().mean(2, keepdim=True).sqrt_().mul_(self.noise)
         return torch.addcmul(x, normal(x, *x.shape[1:], generator=generator), size)

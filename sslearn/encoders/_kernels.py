@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_batch, check_int
+from ._own_length import at_own_length, has_missing, own_lengths, own_series
 
 __all__ = ["KernelBank"]
 
@@ -74,6 +75,10 @@ class KernelBank(nn.Module):
     lost .9 points of accuracy with all labels, and .6 with five a class.
     Samples are padded with zeros for all kernels.
 
+    NaN is a missing value. A series is encoded up to its last known step, as if it had been cut
+    there: what follows is padding, and changes no bit. Gaps before that are filled by straight
+    lines in each channel, and steps at which all channels are missing are not counted.
+
     References
     ----------
     .. [1] A. Dempster, D. F. Schmidt, G. I. Webb, "MiniRocket: A Very Fast (Almost) Deterministic
@@ -94,6 +99,8 @@ class KernelBank(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: NaN is a missing value, which estimators then accept.
+    takes_nan = True
     #: Number of kernels, of which the number of features is a multiple.
     n_kernels = _N_KERNELS
     #: Width over which a response counts in part, in deviations of the responses.
@@ -144,7 +151,8 @@ class KernelBank(nn.Module):
         Parameters
         ----------
         samples : torch.Tensor of shape (n, channels, time)
-            Standardised training samples, two at least; a few thousand are enough.
+            Standardised training samples, two at least; a few thousand are enough. Missing values
+            are NaN, also after the end of shorter series: dilations are for the longest.
         n_features : int, default=2016
             Number of features, rounded to a multiple of 84.
         generator : torch.Generator, default=None
@@ -162,21 +170,30 @@ class KernelBank(nn.Module):
                 f"{tuple(samples.shape)} instead."
             )
         samples = samples.detach().float().cpu()
+        n_steps = samples.shape[2]
+        if has_missing(samples):
+            lengths = own_lengths(samples)
+            samples = samples[:, :, : int(lengths.max())]
+            n_steps = int(lengths.median())
         bank = cls(*samples.shape[1:], n_features=n_features, generator=generator)
-        chosen = torch.randperm(len(samples), generator=generator)[:_N_REFERENCES]
-        for layers, signal in (
-            (bank.layers, samples[chosen]),
-            (bank.layers_of_changes, _changes(samples[chosen])),
-        ):
-            for layer in layers:
-                assert isinstance(layer, _DilatedKernels)
-                layer.choose_thresholds(signal, generator)
+        bank._choose_thresholds(samples, generator)
         shares = bank.shares(samples)
         bank.mean.copy_(shares.mean(0))
         # A feature that varies by less than a share can be told apart is constant but for rounding.
-        least = torch.cat([layer.resolution(samples.shape[2]) for layer in bank._all_layers()])
+        least = torch.cat([layer.resolution(n_steps) for layer in bank._all_layers()])
         bank.gain.copy_(1 / shares.std(0, correction=0).clamp_min(_RESOLVED * least))
         return bank
+
+    def _choose_thresholds(self, samples: torch.Tensor, generator: torch.Generator | None) -> None:
+        chosen = samples[torch.randperm(len(samples), generator=generator)[:_N_REFERENCES]]
+        parts: list[tuple[torch.Tensor, torch.Tensor | None]] = [(chosen, None)]
+        if has_missing(chosen):
+            parts = [(series, known) for _, series, known in own_series(chosen)]
+        of_changes = [(_changes(series), _both_steps(known)) for series, known in parts]
+        for layers, signals in ((self.layers, parts), (self.layers_of_changes, of_changes)):
+            for layer in layers:
+                assert isinstance(layer, _DilatedKernels)
+                layer.choose_thresholds(signals, generator)
 
     def _all_layers(self) -> Iterator[_DilatedKernels]:
         """Iterate over the layers in the order of their features."""
@@ -201,23 +218,28 @@ class KernelBank(nn.Module):
         """
         check_batch("KernelBank", x, self.in_channels, "time")
         x = x.to(self.mean.dtype)
+        if mask is None and has_missing(x):
+            return at_own_length(self._in_chunks, x)
+        return self._in_chunks(x, mask, hidden=True)
+
+    def _in_chunks(
+        self, x: torch.Tensor, counted: torch.Tensor | None, *, hidden: bool = False
+    ) -> torch.Tensor:
         size = max(1, _CHUNK // (_N_KERNELS * min(x.shape[2], _MAX_POSITIONS)))
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or len(x) <= size:
-            return self._shares(x, mask)
-        masks = itertools.repeat(None) if mask is None else mask.split(size)
-        return torch.cat([self._shares(*part) for part in zip(x.split(size), masks, strict=False)])
+            return self._shares(x, counted, hidden)
+        masks = itertools.repeat(None) if counted is None else counted.split(size)
+        parts = zip(x.split(size), masks, strict=False)
+        return torch.cat([self._shares(*part, hidden) for part in parts])
 
-    def _shares(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        of_changes = None
-        if mask is not None:
-            # A change is part of a sample if both of its steps are.
-            of_changes = mask & torch.cat((mask[:, :1], mask[:, :-1]), dim=1)
+    def _shares(self, x: torch.Tensor, counted: torch.Tensor | None, hidden: bool) -> torch.Tensor:
+        """Return the shares of the steps that are counted; others may be hidden, as zeros."""
         shares = []
         for layers, signal, valid in (
-            (self.layers, x, mask),
-            (self.layers_of_changes, _changes(x), of_changes),
+            (self.layers, x, counted),
+            (self.layers_of_changes, _changes(x), _both_steps(counted)),
         ):
-            if valid is not None:
+            if valid is not None and hidden:
                 # What is not part of a sample is as what lies beyond its ends.
                 signal = signal.masked_fill(~valid[:, None], 0.0)
             shares += [layer(signal, valid) for layer in layers]
@@ -311,13 +333,23 @@ class _DilatedKernels(nn.Module):
             shares.append(counts.mean(1) if weight is None else counts.mul_(weight).sum(1))
         return torch.cat(shares, dim=1)
 
-    def choose_thresholds(self, samples: torch.Tensor, generator: torch.Generator | None) -> None:
-        """Put the thresholds at quantiles of the responses of samples."""
-        responses = self.responses(samples).flatten(0, 1)
+    def choose_thresholds(
+        self,
+        signals: Iterable[tuple[torch.Tensor, torch.Tensor | None]],
+        generator: torch.Generator | None,
+    ) -> None:
+        """Put the thresholds at quantiles of the responses to batches, at their valid steps."""
+        found = []
+        for signal, valid in signals:
+            of_steps = self.responses(signal)
+            if valid is None:
+                found.append(of_steps.flatten(0, 1))
+            else:
+                found.append(of_steps[valid[:, :: self.stride(signal.shape[2])]])
+        responses = torch.cat(found)
         chosen = torch.randperm(len(responses), generator=generator)[:_N_RESPONSES]
         # NumPy sorts four times as fast.
-        found = np.sort(responses[chosen].numpy(), axis=0)
-        responses = torch.from_numpy(found)  # (responses, 84)
+        responses = torch.from_numpy(np.sort(responses[chosen].numpy(), axis=0))
         width = (_RAMP * responses.std(0, correction=0)).clamp_min(_LEAST_RAMP)
         # Multiples of the golden ratio fill the unit interval evenly, however many there are.
         order = torch.arange(1, self.slope.numel() + 1, dtype=torch.float64)
@@ -332,6 +364,11 @@ class _DilatedKernels(nn.Module):
 def _changes(x: torch.Tensor) -> torch.Tensor:
     """Return the differences to the step before, of the same shape; the first is zero."""
     return x.diff(dim=2, prepend=x[..., :1])
+
+
+def _both_steps(valid: torch.Tensor | None) -> torch.Tensor | None:
+    """Return where a change is valid: where both of its steps are, (n, time)."""
+    return None if valid is None else valid & torch.cat((valid[:, :1], valid[:, :-1]), dim=1)
 
 
 def _dilations(n_steps: int) -> list[int]:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._checks import check_batch, check_int
+from ._own_length import at_own_length, has_missing, own_lengths
 
 __all__ = ["SegmentMeans"]
 
@@ -26,6 +27,9 @@ class SegmentMeans(nn.Module):
     their course over the segments is what distinguishes them, often more than anything else.
 
     Where samples are windows, cut anywhere, they only add noise: see :meth:`common_course`.
+
+    NaN is a missing value: segments are parts of a series up to its last known step, and gaps
+    before that are filled by straight lines.
 
     It is part of a stem and has nothing that learns: make it by :meth:`from_samples`. Means are
     in units of the deviation of a step, so that segments of noise, whose means are all near zero,
@@ -64,6 +68,8 @@ class SegmentMeans(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: NaN is a missing value, which estimators then accept.
+    takes_nan = True
 
     def __init__(self, in_channels: int, n_segments: int = 8) -> None:
         super().__init__()
@@ -102,9 +108,14 @@ class SegmentMeans(nn.Module):
                 f"{tuple(samples.shape)} instead."
             )
         samples = samples.detach().float().cpu()
+        of_steps = samples.var(0, correction=0)
+        if has_missing(samples):
+            samples = samples[:, :, : int(own_lengths(samples).max())]
+            of_steps = (samples - samples.nanmean(0)).square().nanmean(0)
+            of_steps = of_steps[~of_steps.isnan()]
         found = cls(samples.shape[1], min(n_segments, samples.shape[2]))
         found.mean.copy_(found.means(samples).mean(0))
-        of_a_step = samples.var(0, correction=0).mean().clamp_min(_LEAST_VARIANCE)
+        of_a_step = of_steps.mean().clamp_min(_LEAST_VARIANCE)
         found.gain.copy_(of_a_step.rsqrt())
         if total_variance is not None:
             found.weight.fill_(math.sqrt(total_variance / found.n_features))
@@ -141,8 +152,10 @@ class SegmentMeans(nn.Module):
         """Compute the means as they are, (n, n_features); the parameters are those of a call."""
         check_batch("SegmentMeans", x, self.in_channels, "time")
         x = x.to(self.mean.dtype)
+        if mask is None and has_missing(x):
+            return at_own_length(lambda series, _: self._pooled(series), x)
         if mask is None:
-            return F.adaptive_avg_pool1d(x, self.n_segments).flatten(1)
+            return self._pooled(x)
         x = x.masked_fill(~mask[:, None], 0.0)
         return torch.einsum("nct,nst->ncs", x, self._share_of_steps(mask)).flatten(1)
 
@@ -166,6 +179,9 @@ class SegmentMeans(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x, mask)
         return ((self.means(x, mask) - self.mean) * self.gain).clamp(-_MOST, _MOST) * self.weight
+
+    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool1d(x, self.n_segments).flatten(1)
 
     def _share_of_steps(self, mask: torch.Tensor) -> torch.Tensor:
         """Return the weight of each step in each segment: (n, n_segments, time)."""

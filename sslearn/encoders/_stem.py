@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._checks import check_int, check_ints, check_option
+from ._missing import takes_nan
 from ._rotation import HadamardRotation
 
 __all__ = ["Concatenation", "StemEncoder"]
@@ -112,6 +113,11 @@ class StemEncoder(nn.Module):
         # A rotation, not a projection: it has as many columns as it needs.
         self.rotation = HadamardRotation(width, max_features=2 ** (width - 1).bit_length())
 
+    @property
+    def takes_nan(self) -> bool:
+        """Whether the stem takes NaN, for values that are missing."""
+        return takes_nan(self.stem)
+
     def extra_repr(self) -> str:
         return f"output={self.output!r}, stem_weight={self.stem_weight}"
 
@@ -185,6 +191,11 @@ class Concatenation(nn.ModuleDict):
     def is_fixed(self) -> bool:
         """Whether nothing in it moves during training."""
         return all(getattr(module, "is_fixed", False) for module in self.values())
+
+    @property
+    def takes_nan(self) -> bool:
+        """Whether all of them take NaN, for values that are missing."""
+        return all(map(takes_nan, self.values()))
 
     def forward(self, x: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
         """Encode a batch: (n, ...) to (n, sum of d). What follows, as a mask, goes to each."""

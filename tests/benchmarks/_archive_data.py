@@ -21,7 +21,10 @@ N_FOLDS = 3
 
 
 class Part(NamedTuple):
-    """What one job is about: the samples to fit on, those to judge on, and what the set is like."""
+    """What one job is about: the samples to fit on, those to judge on, and what the set is like.
+
+    Series that are shorter end in NaN, and gaps are NaN too.
+    """
 
     X_train: np.ndarray
     X_test: np.ndarray
@@ -52,10 +55,9 @@ def load(folder, name, part):
             "gaps": "yes" if "len_train" in file.files or np.isnan(X).any() else "no",
         }
         if part == "test":
-            return Part(filled(X), filled(file["X_test"]), y, file["y_test"], facts)
+            return Part(X, file["X_test"], y, file["y_test"], facts)
     fold, n_folds = (int(word) for word in part.split()[1::2])
     held_out = dealt(y, n_folds) == fold - 1
-    X = filled(X)
     return Part(X[~held_out], X[held_out], y[~held_out], y[held_out], facts)
 
 
@@ -78,9 +80,10 @@ def dealt(y, n_folds):
 
 
 def filled(X):
-    """Series without NaN: gaps by a straight line along time, ends by the value nearest to them.
+    """Series without NaN, for methods that take none.
 
-    Which is how shorter series are padded, too: by their last value.
+    Gaps are filled by a straight line along time, ends by the value nearest to them, which is how
+    shorter series are padded, too: by their last value.
     """
     if not np.isnan(X).any():
         return X

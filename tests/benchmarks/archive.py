@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _aeon_features import AEON, AeonMissing, aeon_features
-from _archive_data import N_FOLDS, QUICK, data_sets, load, parts
+from _archive_data import N_FOLDS, QUICK, data_sets, filled, load, parts
 from _archive_tables import UNTRAINED, overview
 from _linear_probe import linear
 from _probes import draws_per_class
@@ -54,7 +54,7 @@ COLUMNS = (*KEY, "status", *FIGURES, *FACTS, "date", "machine", "torch", "messag
 def features(method, settings, part, seed):
     """Features of both parts, and the seconds of the fit and of the second part."""
     if method in AEON:
-        return aeon_features(method, part.X_train, part.X_test, seed)
+        return aeon_features(method, filled(part.X_train), filled(part.X_test), seed)
     name = method.removesuffix(UNTRAINED)
     settings = {**settings, "max_epochs": 0} if name != method else settings
     model = getattr(sslearn, name)(random_state=seed, **settings)

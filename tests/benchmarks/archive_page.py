@@ -43,10 +43,12 @@ of each class (*5 a class*, the mean of ten draws, the same for all methods). Pe
 part that is right. ±: standard error of a mean difference over data sets. *(untrained)* is
 `max_epochs=0`: the bank that training begins with, in as many columns. MiniRocket and Catch22 are
 those of aeon, probed in the same way; published accuracies are those of their authors and of
-tsml-eval, each with its own classifier. Shorter series are padded by their last value, gaps filled
-by straight lines. The test parts were read for three encoders in all. Choices were made on folds of
-the training parts, but for one: that the means of segments are left out where samples have no
-course in common was decided after HAR had lost a point on its test part with them.
+tsml-eval, each with its own classifier. Estimators of sslearn get shorter series and gaps as they
+are, NaN; for those of aeon shorter series are padded by their last value, and gaps are filled by
+straight lines. The test parts were read for three encoders in all, and those of the ten sets of
+several lengths or with gaps once more, when NaN was no longer filled for sslearn. Choices were made
+on folds of the training parts, but for one: that the means of segments are left out where samples
+have no course in common was decided after HAR had lost a point on its test part with them.
 """
 
 

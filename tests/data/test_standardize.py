@@ -1,11 +1,12 @@
 import copy
+import functools
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from sslearn._data._standardize import check_finite
+from sslearn._data._standardize import check_values
 from sslearn._data._statistics import Statistics
 
 
@@ -133,15 +134,24 @@ def test_the_ends_of_float32(scale):
     np.testing.assert_allclose(out, (X - X.mean(0)) / X.std(0), rtol=1e-3, atol=1e-4)
 
 
-def test_check_finite():
-    check_finite(torch.full((4, 1), 3e38), "X")
-    check_finite(torch.full((4, 1), 6e4, dtype=torch.float16), "X")
-    check_finite(torch.full((4, 1), 2**62, dtype=torch.int64), "X")
+@pytest.mark.parametrize("allow_nan", [False, True])
+def test_check_values(allow_nan):
+    check = functools.partial(check_values, estimator_name="X", allow_nan=allow_nan)
+    assert check(torch.full((4, 1), 3e38)).largest == float(torch.tensor(3e38))
+    assert check(torch.full((4, 1), 6e4, dtype=torch.float16)).missing is None
+    check(torch.full((4, 1), 2**62, dtype=torch.int64))
+    nan, infinity = float("nan"), float("inf")
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        with pytest.raises(ValueError, match="NaN"):
-            check_finite(torch.tensor([[1.0, float("nan")]], dtype=dtype), "X")
         with pytest.raises(ValueError, match="infinity"):
-            check_finite(torch.tensor([[float("inf"), 1.0]], dtype=dtype), "X")
+            check(torch.tensor([[infinity, 1.0]], dtype=dtype))
+        if allow_nan:
+            found = check(torch.tensor([[1.0, nan], [-3.0, 2.0]], dtype=dtype))
+            assert found == (3.0, "feature 1 (of 0 to 1) and maybe others")
+            with pytest.raises(ValueError, match="infinity, in feature 0"):
+                check(torch.tensor([[infinity, nan]], dtype=dtype))
+            continue
+        with pytest.raises(ValueError, match="NaN"):
+            check(torch.tensor([[1.0, nan]], dtype=dtype))
 
 
 DTYPES = [torch.uint8, torch.int16, torch.int64, torch.float32, torch.float64]
