@@ -318,7 +318,7 @@ class BaseSSL(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = takes_nan(self.encoder)
+        tags.input_tags.allow_nan = self.encoder is None or takes_nan(self.encoder)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 

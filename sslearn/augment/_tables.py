@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -49,6 +50,9 @@ class FeatureCorruption(Augmentation):
     row, drawn separately for it, so that each feature keeps its marginal distribution. Features of
     a group are replaced together, all from one row: the columns of a category that is one-hot
     encoded stay one-hot. A batch of one row has no other row and stays as it is.
+
+    A missing value, NaN, stays missing, and never replaces another value; a group of features with
+    one in either row stays as it is.
 
     Parameters
     ----------
@@ -107,7 +111,21 @@ class FeatureCorruption(Augmentation):
         if group is not None:
             replaced, distance = replaced[:, group], distance[:, group]
         donor = (torch.arange(n, device=x.device)[:, None] + distance) % n  # (n, features)
-        return torch.where(replaced, x.gather(0, donor), x)
+        given = x.gather(0, donor)
+        if _may_miss(x):
+            known = (x.isnan() | given.isnan()).logical_not_()
+            if group is not None:
+                # All features of a group are known, or none is replaced.
+                index = group.expand(n, -1)
+                every = known.new_ones(n, n_features).to(x.dtype)
+                known = every.scatter_reduce(1, index, known.to(x.dtype), "amin").bool()[:, group]
+            replaced = replaced & known
+        return torch.where(replaced, given, x)
+
+
+def _may_miss(x: Tensor) -> bool:
+    """Return whether values of `x` may be NaN; a device is not waited for."""
+    return x.device.type != "cpu" or math.isnan(float(x.sum()))
 
 
 def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> tuple[Tensor, int]:
@@ -144,7 +162,8 @@ def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> 
 class GaussianNoise(Augmentation):
     """Add normal noise to every entry; for series also known as jitter.
 
-    Takes tables, series, images and volumes: a batch of any number of dimensions.
+    Takes tables, series, images and volumes: a batch of any number of dimensions. A missing value,
+    NaN, stays missing.
 
     Parameters
     ----------

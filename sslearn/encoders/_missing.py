@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from ._checks import check_int
 
-__all__ = ["FillMissing"]
+__all__ = ["FillMissing", "filled"]
+
+
+def filled(x: torch.Tensor) -> torch.Tensor:
+    """Replace NaN by 0, in a single pass."""
+    return x.nan_to_num(0.0, math.inf, -math.inf)
 
 
 class FillMissing(nn.Module):
@@ -54,6 +61,6 @@ class FillMissing(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fill a batch (n, in_channels, ...), to (n, out_channels, ...)."""
-        missing = x.isnan()
-        filled = x.masked_fill(missing, 0.0)
-        return torch.cat((filled, missing.to(x.dtype)), dim=1) if self.mask else filled
+        if not self.mask:
+            return filled(x)
+        return torch.cat((filled(x), x.isnan().to(x.dtype)), dim=1)

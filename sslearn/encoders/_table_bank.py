@@ -7,6 +7,7 @@ from torch import nn
 
 from ._checks import check_int
 from ._diffusion import DiffusionMap
+from ._missing import filled
 from ._piecewise import PiecewiseLinear
 from ._rotation import HadamardRotation
 
@@ -41,19 +42,27 @@ class LogTails(nn.Module):
 
     def __init__(self, rows: torch.Tensor) -> None:
         super().__init__()
-        middle = rows.median(0).values
-        distance = (rows - middle).abs()
-        common = distance == 0
-        is_long = (common.float().mean(0) >= _COMMON) & (distance.amax(0) > _LONG)
+        # Of the values that are known, here and below; NaN are missing and stay so.
+        known = rows.isnan().logical_not()
+        n_known = known.sum(0).clamp_min(1)
+        middle = filled(rows.nanmedian(0).values)
+        distance = filled((rows - middle).abs())
+        common = (distance == 0) & known
+        is_long = (common.sum(0) / n_known >= _COMMON) & (distance.amax(0) > _LONG)
         unit = torch.ones_like(middle)
         for i in is_long.nonzero().flatten().tolist():
-            unit[i] = distance[:, i][~common[:, i]].median().clamp_min(_LEAST_UNIT)
+            others = known[:, i] & ~common[:, i]
+            unit[i] = distance[:, i][others].median().clamp_min(_LEAST_UNIT)
         self.register_buffer("is_long", is_long)
         self.register_buffer("middle", middle)
         self.register_buffer("unit", unit)
         logarithm = self._logarithm(rows)
-        self.register_buffer("mean", logarithm.mean(0))
-        self.register_buffer("gain", 1 / logarithm.std(0, correction=0).clamp_min(_RARE))
+        mean, deviation = logarithm.mean(0), logarithm.std(0, correction=0)
+        if not bool(known.all()):
+            mean = logarithm.nansum(0) / n_known
+            deviation = ((logarithm - mean).square().nansum(0) / n_known).sqrt()
+        self.register_buffer("mean", mean)
+        self.register_buffer("gain", 1 / deviation.clamp_min(_RARE))
 
     def _logarithm(self, x: torch.Tensor) -> torch.Tensor:
         x = x - self.middle
@@ -70,7 +79,8 @@ class TableBank(nn.Module):
     There are three blocks: the columns themselves, a :class:`DiffusionMap` of them, which
     distinguishes groups of rows, and a :class:`PiecewiseLinear` encoding, by which a linear map
     sees thresholds. The smoothest coordinate has a deviation of 1. Make it by :meth:`from_rows`; it
-    has nothing that learns.
+    has nothing that learns. Missing values, NaN, come out as the mean of a column and of its bins,
+    and a bin of their own shows where they are, see :class:`PiecewiseLinear`.
 
     Parameters
     ----------
@@ -105,6 +115,8 @@ class TableBank(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: NaN is a missing value, which estimators then accept.
+    takes_nan = True
 
     def __init__(
         self,
@@ -140,7 +152,7 @@ class TableBank(nn.Module):
         Parameters
         ----------
         rows : torch.Tensor of shape (n, n_columns)
-            A few thousand training rows, standardised; two at least.
+            A few thousand training rows, standardised; two at least. NaN is a missing value.
         n_coordinates : int, default=32
             Number of coordinates on the graph of neighbours.
         generator : torch.Generator, default=None
@@ -179,6 +191,7 @@ class TableBank(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.float())
         x = self.tails(x.flatten(1))
-        blocks = (self.columns(x), self.diffusion(x), self.bins(x))
+        known = filled(x)
+        blocks = (self.columns(known), self.diffusion(known), self.bins(x))
         features = torch.cat(blocks, dim=1)
         return ((features - self.mean) * self.gain).clamp(-_MOST, _MOST)
