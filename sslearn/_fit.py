@@ -15,12 +15,20 @@ from torch import nn
 from ._data._batches import Batches
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
-from ._data._standardize import Standardize, refuse_nan
+from ._data._standardize import Standardize, is_grid, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
 from ._inference import Cost, measure_cost
-from ._modules import Features, Reshape, build_features, build_module, copy_module, split_stem
+from ._modules import (
+    Features,
+    Reshape,
+    build_features,
+    build_module,
+    copy_module,
+    split_stem,
+    takes_nan,
+)
 from ._objective import Objective, check_objective
 from ._process_state import isolated
 from ._training._auto import (
@@ -36,7 +44,7 @@ from ._training._settings import Seeds, Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
-from .encoders import KernelBank, PatchBank
+from .encoders import FillMissing, KernelBank, PatchBank, StemEncoder
 from .encoders._layout import to_memory_format
 
 __all__ = ["fit"]
@@ -258,7 +266,14 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
         return build_features(own, shape, trains=True)
     width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
     rows = data.reference_rows if shape == data.sample_shape else None
-    return build_features(estimator._default_encoder(shape, width, rows), shape)
+    made = estimator._default_encoder(shape, width, rows)
+    if is_grid(data.sample_shape) or isinstance(made, StemEncoder) or takes_nan(made):
+        return build_features(made, shape)
+    # A network gets filled values, and where they are, if it can learn what that means.
+    fill = FillMissing(shape[0], mask=data.where_missing is not None)
+    if fill.mask:
+        made = estimator._default_encoder(fill.filled_shape(shape), width, None)
+    return build_features(made, shape, fill=fill)
 
 
 def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:

@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
 from ._objective import keep_frozen, mark_frozen
-from .encoders import StemEncoder
+from .encoders import FillMissing, StemEncoder
 
 __all__ = [
     "AnyTensorCopies",
@@ -46,10 +46,13 @@ class Features(nn.Module):
         The encoder, the caller's or a default one.
     width : int
         Features per sample, after flattening.
+    fill : FillMissing, optional
+        Fills missing values in front of a module that takes none.
     """
 
-    def __init__(self, module: nn.Module, width: int) -> None:
+    def __init__(self, module: nn.Module, width: int, fill: FillMissing | None = None) -> None:
         super().__init__()
+        self.fill = fill
         self.module = module
         self.width = width
 
@@ -57,12 +60,12 @@ class Features(nn.Module):
         return f"width={self.width}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x).flatten(1)
+        return self.module(x if self.fill is None else self.fill(x)).flatten(1)
 
     @property
     def takes_nan(self) -> bool:
         """Whether the encoder takes NaN, for values that are missing."""
-        return takes_nan(self.module)
+        return self.fill is not None or takes_nan(self.module)
 
     @property
     def learned(self) -> Features:
@@ -120,7 +123,7 @@ def split_stem(encoder: Features, shape: tuple[int, ...]) -> Split | None:
 
 def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     if isinstance(module, Features):
-        return _split(module.module)
+        return _split(module.module) if module.fill is None else None
     if isinstance(module, StemEncoder):
         return module.stem, module.body
     if type(module) is not nn.Sequential:
@@ -139,8 +142,8 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 
 def takes_nan(module: nn.Module | Callable | None) -> bool:
     """Return whether an encoder, or the first module in it, says that it takes NaN."""
-    if isinstance(module, Features | StemEncoder):
-        return takes_nan(module.module if isinstance(module, Features) else module.stem)
+    if isinstance(module, StemEncoder):
+        return takes_nan(module.stem)
     if type(module) is nn.Sequential and len(module):
         return takes_nan(module[0])
     return bool(getattr(module, "takes_nan", False))
@@ -400,8 +403,14 @@ def _probe(
 
 
 def build_features(
-    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder", trains: bool = False
+    module: nn.Module,
+    sample_shape: tuple[int, ...],
+    *,
+    name: str = "encoder",
+    trains: bool = False,
+    fill: FillMissing | None = None,
 ) -> Features:
     """Wrap `module`, an encoder of samples of a shape, once :func:`probe` has passed it."""
-    width = probe(module, sample_shape, name=name, trains=trains)[0].numel()
-    return Features(mark_frozen(module), width)
+    shape = sample_shape if fill is None else fill.filled_shape(sample_shape)
+    width = probe(module, shape, name=name, trains=trains)[0].numel()
+    return Features(mark_frozen(module), width, fill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -231,7 +232,13 @@ class TrainingData:
             found = self.sample(n, torch.Generator().manual_seed(self.reference_seed))
             if found.ndim == 2 and self.extremes is not None and len(found) > 2:
                 extremes = self.clean(self.extremes)
-                rare = (found == found[:1]).all(0) & (extremes[0] < extremes[1])
+                equal = (found == found[:1]).all(0)
+                if self.where_missing is not None:
+                    # Of the values that are known here; there may be none.
+                    missing = found.isnan()
+                    most = found.masked_fill(missing, -math.inf).amax(0)
+                    equal = ((found == most) | missing).all(0)
+                rare = equal & (extremes[0] < extremes[1])
                 found[:2, rare] = extremes[:, rare]
             self._reference = found
         return self._reference

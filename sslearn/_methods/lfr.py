@@ -369,6 +369,7 @@ class LFR(BaseSSL):
             self.projection_dim,
             data.sample_shape,
             data.reference_rows,
+            mask=data.where_missing is not None,
         )
         n_targets = self.n_targets and min(self.n_targets, len(candidates))
         adapter = make_adapter(self.adapter, encoder, data.input_shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -58,6 +59,10 @@ class FillMissing(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, mask={self.mask}"
+
+    def filled_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of a filled sample: that of a sample, with more channels for a mask."""
+        return (self.out_channels, *sample_shape[1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fill a batch (n, in_channels, ...), to (n, out_channels, ...)."""
