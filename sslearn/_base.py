@@ -64,7 +64,7 @@ class BaseSSL(
 
     It may override :meth:`_sample_shape`, :meth:`_encoder_shape`, :meth:`_default_encoder`,
     :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` and
-    ``cached_views`` out.
+    ``cached_views`` out, and one that is not for tables ``categorical_features``.
     """
 
     _parameter_constraints: dict = {
@@ -72,6 +72,7 @@ class BaseSSL(
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
         "cached_views": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "standardize": ["boolean"],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
@@ -274,8 +275,9 @@ class BaseSSL(
         device = resolve_device(self.device)
         check_order(X)
         rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
-        rows.view_as(self._sample_shape(rows.sample_shape))
         encoder = self.encoder_
+        if "categories" not in encoder._modules:  # these see features as X has them
+            rows.view_as(self._sample_shape(rows.sample_shape))
         features = encoder.get_submodule("features")
         if learned and features.learned is not features:
             features = features.learned
@@ -358,7 +360,8 @@ class BaseSSL(
 
 def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    optional = ("augment", "cached_views")  # methods without views leave them out
+    # Methods without views, or not for tables, leave them out.
+    optional = ("augment", "cached_views", "categorical_features")
     shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):

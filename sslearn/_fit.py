@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
+from ._data._categories import spread_categories
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize, is_grid, refuse_nan
@@ -44,6 +45,7 @@ from ._training._settings import Seeds, Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
+from .augment._tables import on_columns
 from .encoders import FillMissing, KernelBank, PatchBank, StemEncoder
 from .encoders._layout import to_memory_format
 
@@ -164,12 +166,15 @@ def fit(estimator, X: Any, y: Any) -> History:
 def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     batch_size = resolve_batch_size(estimator.batch_size)
     rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
-    rows.view_as(estimator._sample_shape(rows.sample_shape))
     if isinstance(rows, Rows):
         rows = rows.to(device)
     else:
         rows.limit = most_batches(estimator.trainer_params)
     trained_on, held_out = _split(rows, estimator.validation_fraction, seeds.split)
+    # Categories come out one-hot from here on.
+    own = estimator.encoder
+    spread_categories(estimator, rows, held_out, unseen_is_nan=own is None or takes_nan(own))
+    rows.view_as(estimator._sample_shape(rows.sample_shape))
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
@@ -277,13 +282,21 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
 
 
 def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:
-    """Return the columns of a table that the default views change together, if there are such."""
+    """Return the columns of a table that the default views change together, if there are such.
+
+    They are numbered as in X, and apart from those of its categories.
+    """
     data = read.data
     has_default_views = objective.n_views and getattr(estimator, "augment", None) is None
     is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
     if not has_default_views or not is_table or len(data.sample_shape) > 1:
         return None
-    return find_one_hot(read.statistics.subsample.values().flatten(1))
+    values = read.statistics.subsample.values().flatten(1)
+    codes = data.rows.codes
+    if codes is None:
+        return find_one_hot(values)
+    numbers = codes.owner[~codes.is_code].cpu()
+    return [numbers[block].tolist() for block in find_one_hot(values[~codes.is_code.cpu()])]
 
 
 def _make_batches(
@@ -303,6 +316,9 @@ def _make_batches(
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
         augment = default_augment(shape, rgb=rgb, bank=bool(banks), feature_groups=groups or None)
+    codes = data.rows.codes
+    if codes is not None and len(data.sample_shape) == 1:
+        augment = on_columns(augment, codes.owner.tolist())
     drowned = None
     if objective.n_views:
         noise = noise_of(augment)
@@ -370,9 +386,12 @@ def _with_standardize(
 ) -> nn.Sequential:
     """Return ``encoder_``: from raw samples, in the shape in which X has them, to features."""
     parts = OrderedDict(standardize=standardize, features=features)
-    if rows.sample_shape != rows.item_shape:
+    if rows.sample_shape != rows.read_shape:
         parts["shape"] = Reshape(rows.sample_shape)
         parts.move_to_end("shape", last=False)
+    if rows.codes is not None:
+        parts["categories"] = rows.codes
+        parts.move_to_end("categories", last=False)
     return nn.Sequential(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 import warnings
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from ._rows import Rows, Stream, chunk_rows, sample_rows
-from ._standardize import Standardize, check_values, is_grid
+from ._standardize import Checked, Standardize, check_values, is_grid
 from ._statistics import Statistics
 
 __all__ = ["TrainingData", "autocast_off", "compute_statistics"]
@@ -28,9 +29,14 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 
     In tables and series NaN is a missing value. A stream is also counted.
     """
-    statistics = _statistics(rows, held_out, name, allow_nan=not is_grid(rows.sample_shape))
+    owner = None if rows.codes is None else rows.codes.owner.tolist()
+    check = functools.partial(
+        check_values, estimator_name=name, allow_nan=not is_grid(rows.sample_shape), owner=owner
+    )
+    statistics = _statistics(rows, held_out, check)
     unknown = statistics.nowhere_known()
     if unknown is not None:
+        unknown = owner[unknown] if owner and len(rows.sample_shape) == 1 else unknown
         axis = "feature" if len(rows.sample_shape) == 1 else "channel"
         raise ValueError(
             f"Input X contains no value in {axis} {unknown}, only NaN, in the samples that are "
@@ -40,13 +46,13 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 
 
 def _statistics(
-    rows: Rows | Stream, held_out: torch.Tensor | None, name: str, *, allow_nan: bool
+    rows: Rows | Stream, held_out: torch.Tensor | None, check: Callable[[torch.Tensor], Checked]
 ) -> Statistics:
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in _may_have_no_end(rows):
-            checked = check_values(batch, name, allow_nan=allow_nan)
+            checked = check(batch)
             statistics.where_missing = statistics.where_missing or checked.missing
             statistics.update(batch, has_missing=bool(checked.missing))
             sizes.append(len(batch))
@@ -61,7 +67,7 @@ def _statistics(
         trained_on[held_out] = False
     start = 0
     for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        checked = check_values(batch, name, allow_nan=allow_nan)
+        checked = check(batch)
         stop = start + len(batch)
         if trained_on is not None:
             batch = batch[trained_on[start:stop].to(batch.device)]

@@ -14,7 +14,15 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from .._sklearn import check_feature_names
 from ._axes import warn_of_other_axes
-from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
+from ._categories import codes_of_frame, note_categories
+from ._frames import (
+    dtypes_of,
+    joined,
+    refuse_dates,
+    refuse_repeated_names,
+    refuse_values,
+    without_columns,
+)
 from ._rows import (
     Rows,
     Stream,
@@ -78,6 +86,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             estimator.n_features_in_ = rows.sample_shape[0]
     if reset:
         estimator.input_shape_ = rows.sample_shape
+        if dtypes_of(X) is None:
+            note_categories(estimator, rows.sample_shape, X)
     elif rows.sample_shape != estimator.input_shape_:
         raise ValueError(_shape_message(estimator, rows.sample_shape))
     return rows
@@ -154,7 +164,7 @@ def _check_numeric(estimator, dtype, numeric: bool) -> None:
 
 
 def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
-    name, dtypes = _name(estimator), dtypes_of(X)
+    name, dtypes, coded = _name(estimator), dtypes_of(X), {}
     check = partial(validate_data, estimator, X, reset=reset)
     if dtypes is not None:
         # scikit-learn's checks of names and their number come before the contents of the columns.
@@ -164,6 +174,11 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
             refuse_repeated_names(X, error)
             raise
         refuse_dates(name, X, dtypes)
+        if reset:
+            note_categories(estimator, (len(dtypes),), X)
+        coded = codes_of_frame(X, dtypes, getattr(estimator, "categories_", {}))
+        if coded and (X := without_columns(X, coded)) is None:
+            return joined(None, coded)
         check = partial(check_array, X, estimator=estimator, input_name="X")
     try:
         array = check(
@@ -181,7 +196,7 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
             refuse_values(name, X, dtypes, error)
         _explain_no_numbers(name, X, error)
         raise
-    return array
+    return joined(array, coded) if coded else array
 
 
 def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
@@ -264,7 +279,8 @@ def _explain_no_numbers(name: str, X: Any, error: Exception) -> None:
         ) from error
     if "bytes/strings" in str(error) or "could not convert string" in str(error):
         raise ValueError(
-            f"{name} needs real numbers (bool, integer or float). Got strings instead."
+            f"{name} needs real numbers (bool, integer or float). Got strings instead; first "
+            "encode text, for example by skrub.TableVectorizer or OneHotEncoder."
         ) from error
     if "setting an array element" in str(error):
         samples = list(X)

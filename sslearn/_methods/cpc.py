@@ -214,6 +214,7 @@ class CPC(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -247,6 +248,7 @@ class CPC(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -283,6 +283,7 @@ class LFR(BaseSSL):
         adapter=None,
         embedding_dim=None,
         # input
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -318,6 +319,7 @@ class LFR(BaseSSL):
         self.adapter = adapter
         self.embedding_dim = embedding_dim
         # input
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from numbers import Integral
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._base import NON_NEGATIVE, PROBABILITY, TABLES, Augmentation
+from ._compose import Compose
 from ._draws import chance, integers, normal
 
 __all__ = ["FeatureCorruption", "GaussianNoise"]
@@ -157,6 +159,32 @@ def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> 
             first[list(indices)] = min(indices)
     numbers, group = np.unique(first, return_inverse=True)
     return torch.from_numpy(group), len(numbers)
+
+
+def on_columns(augment: Any, owner: Sequence[int]) -> Any:
+    """Make an augmentation of the features of X one of the columns that these have become.
+
+    Columns of one feature, those of a category, are replaced together, as the features of a group
+    are. Callables of other kinds stay as they are.
+
+    Parameters
+    ----------
+    augment : callable or None
+        Augmentation, or a :class:`Compose` of some.
+    owner : sequence of int
+        For each column the number of its feature.
+    """
+    if isinstance(augment, Compose):
+        made = copy.copy(augment)
+        made.augmentations = [on_columns(part, owner) for part in augment.augmentations]
+        return made
+    if type(augment) is not FeatureCorruption:
+        return augment
+    group = np.asarray(owner)
+    if augment.feature_groups is not None:
+        numbers, _ = _numbered(augment.feature_groups, max(owner) + 1)
+        group = numbers.numpy()[group]
+    return FeatureCorruption(augment.rate, group)
 
 
 class GaussianNoise(Augmentation):
