@@ -162,7 +162,9 @@ class BaseSSL(
             Table (n, features), series (n, channels, time), images (n, channels, height, width) or
             volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset or
             loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the views
-            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. An
+            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. In
+            tables NaN is a missing value (``None``, ``pandas.NA`` or null in a data frame), which
+            encoders take that say ``takes_nan = True``, the default ones do. An
             IterableDataset or DataLoader is iterated once to count the samples, and then once per
             epoch (by ``LFR`` once for each of its passes); one without end needs
             ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
@@ -232,7 +234,8 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``; in tables, values may be missing as in ``fit``. A
+            DataLoader must not shuffle.
 
         Returns
         -------

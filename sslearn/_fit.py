@@ -291,12 +291,7 @@ def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[i
     is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
     if not has_default_views or not is_table or len(data.sample_shape) > 1:
         return None
-    values = read.statistics.subsample.values().flatten(1)
-    codes = data.rows.codes
-    if codes is None:
-        return find_one_hot(values)
-    numbers = codes.owner[~codes.is_code].cpu()
-    return [numbers[block].tolist() for block in find_one_hot(values[~codes.is_code.cpu()])]
+    return find_one_hot(read.statistics.subsample.values().flatten(1), data.rows.codes)
 
 
 def _make_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _labels_of_frame(X: Any, dtypes: list, columns: list[int]) -> dict[int, np.n
         if is_categorical(dtypes[i]):
             different, _ = _factorized(column_of(X, i))
             labels = sorted(different, key=lambda label: (type(label).__name__, label))
-            whole = all(isinstance(label, int | np.integer) and label >= 0 for label in labels)
+            whole = all(isinstance(v, Real) and v >= 0 and v == int(v) for v in labels)
             array = np.empty(len(labels), dtype=object)
             array[:] = labels
             found[i] = array.astype(np.int64) if whole else array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ _ROWS = 20_000
 _EVIDENCE = 12.0
 
 
-def find_one_hot(values: torch.Tensor) -> list[list[int]]:
+def find_one_hot(values: torch.Tensor, codes: Any = None) -> list[list[int]]:
     """Find blocks of neighbouring columns of which at most one is 1 in each row.
 
     A one is the larger value of a column with two values, which need not be 0 and 1: one-hot
@@ -32,12 +33,18 @@ def find_one_hot(values: torch.Tensor) -> list[list[int]]:
     ----------
     values : Tensor of shape (features, n)
         Raw rows, one column after the other.
+    codes : OneHotCodes or None
+        What has made some of the columns of categories. These are left out.
 
     Returns
     -------
     list of lists of int
-        Numbers of the columns of each block, of two columns with ones at least.
+        Numbers of the columns of each block, in X, of two columns with ones at least.
     """
+    if codes is not None:
+        plain = codes.is_code.logical_not().cpu()
+        numbers = codes.owner.cpu()[plain]
+        return [numbers[block].tolist() for block in find_one_hot(values[plain])]
     if not values.shape[1]:
         return []
     values = values[:, :: -(-values.shape[1] // _ROWS)]
