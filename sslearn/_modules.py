@@ -72,7 +72,7 @@ class Features(nn.Module):
         """The encoder without what its stem gives to the output: what a method has trained."""
         found = _split(self)
         widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
-        return Features(nn.Sequential(*found), *widths) if found and widths else self
+        return Features(nn.Sequential(*found), widths[0]) if found and widths else self
 
     def calibrate(self, inputs: torch.Tensor, *, trained: bool) -> None:
         """Set what depends on samples after training, see :meth:`StemEncoder.calibrate`."""

@@ -18,9 +18,7 @@ __all__ = ["OneHotCodes", "codes_of_frame", "note_categories", "spread_categorie
 _MOST_CODE = 2**24 - 1
 # Categories of one column, at most: each is a column for the encoder.
 _MOST_CATEGORIES = 1000
-_ACCEPTED = (
-    "None, 'from_dtype', a mask of shape (n_features,), or the indices or names of columns"
-)
+_ACCEPTED = "None, 'from_dtype', a mask of shape (n_features,), or the indices or names of columns"
 
 
 # --- which columns -------------------------------------------------------------------------------
@@ -101,14 +99,18 @@ def _labels_of_frame(X: Any, dtypes: list, columns: list[int]) -> dict[int, np.n
         if is_categorical(dtypes[i]):
             different, _ = _factorized(column_of(X, i))
             labels = sorted(different, key=lambda label: (type(label).__name__, label))
-            whole = all(isinstance(v, Real) and v >= 0 and v == int(v) for v in labels)
+            whole = all(
+                isinstance(v, Real) and float(v).is_integer() and float(v) >= 0 for v in labels
+            )
             array = np.empty(len(labels), dtype=object)
             array[:] = labels
             found[i] = array.astype(np.int64) if whole else array
     return found
 
 
-def codes_of_frame(X: Any, dtypes: list, categories: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+def codes_of_frame(
+    X: Any, dtypes: list, categories: dict[int, np.ndarray]
+) -> dict[int, np.ndarray]:
     """Return the codes of columns of a data frame as float64, NaN where a category is missing.
 
     Whole numbers from 0 on are their own codes, as in an array. The code of any other category is
@@ -130,7 +132,7 @@ def codes_of_frame(X: Any, dtypes: list, categories: dict[int, np.ndarray]) -> d
 
 def _factorized(column: Any) -> tuple[list, np.ndarray]:
     """Return the different labels of a column, and the place of the label of each row, or -1."""
-    accessor = getattr(column, "cat", None)
+    accessor: Any = getattr(column, "cat", None)
     if hasattr(accessor, "codes"):  # pandas
         places, labels = np.asarray(accessor.codes), list(accessor.categories)
         used, again = np.unique(places, return_inverse=True)

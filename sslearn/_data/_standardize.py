@@ -66,8 +66,8 @@ def check_values(
     infinite = x.isinf()
     if bool(infinite.any()) and not trusted:
         raise ValueError(
-            f"Input X contains infinity, in {_first_place(infinite, owner)}. {estimator_name} needs "
-            "finite numbers: drop such samples, or clip them first."
+            f"Input X contains infinity, in {_first_place(infinite, owner)}. {estimator_name} "
+            "needs finite numbers: drop such samples, or clip them first."
         )
     empty = missing.flatten(1).all(1)
     if bool(empty.any()):

@@ -34,7 +34,8 @@ def _table(n=80, seed=0):
 
 def _one_hot(X):
     blocks = [
-        X[:, [i]] == np.unique(X[:, i]) if i in CATEGORICAL else X[:, [i]] for i in range(X.shape[1])
+        X[:, [i]] == np.unique(X[:, i]) if i in CATEGORICAL else X[:, [i]]
+        for i in range(X.shape[1])
     ]
     return np.hstack(blocks).astype(float)
 
@@ -45,7 +46,9 @@ def _frame(library, X, levels=LABELS):
     columns["b"] = [LABELS[int(code)] if code == code else None for code in X[:, 1]]
     frame = module.DataFrame(columns)
     if library == "pandas":
-        return frame.assign(b=module.Categorical(frame["b"], levels), e=frame["e"].astype("category"))
+        return frame.assign(
+            b=module.Categorical(frame["b"], levels), e=frame["e"].astype("category")
+        )
     return frame.with_columns(module.col("b").cast(module.Enum(list(levels))))
 
 
@@ -78,7 +81,9 @@ def test_codes_are_what_a_one_hot_encoding_is(dtype):
     np.testing.assert_allclose(found.transform(X), blocks.transform(_one_hot(X)), atol=1e-5)
     # The encoder alone maps codes to features.
     with torch.no_grad():
-        np.testing.assert_allclose(found.encoder_(torch.from_numpy(X)), found.transform(X), atol=1e-5)
+        np.testing.assert_allclose(
+            found.encoder_(torch.from_numpy(X)), found.transform(X), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -253,7 +258,9 @@ def test_what_is_no_code(value, shown):
 def test_integers_that_are_no_codes():
     X = _table().astype(np.int64)
     X[5, 1] = 2**40
-    with pytest.raises(ValueError, match=r"ints in the range \[0, 16777215\].*Got 1099511627776 in"):
+    with pytest.raises(
+        ValueError, match=r"ints in the range \[0, 16777215\].*Got 1099511627776 in"
+    ):
         small("SimCLR", categorical_features=CATEGORICAL).fit(X)
 
 

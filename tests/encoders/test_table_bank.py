@@ -227,3 +227,29 @@ def test_blocks_of_a_stem_have_equal_variance(n_blocks):
 def test_wrong_blocks_are_refused(wrong, message):
     with pytest.raises(ValueError, match=f"'stem_blocks' parameter .* {message}"):
         StemEncoder(nn.Identity(), nn.Identity(), stem_width=46, body_width=4, stem_blocks=wrong)
+
+
+def test_missing_values_of_a_table():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(400, 5, generator=generator)
+    rows[:, 4] = torch.where(torch.rand(400, generator=generator) < 0.9, 0.0, rows[:, 4].exp() * 9)
+    complete = TableBank.from_rows(rows, generator=torch.Generator().manual_seed(1))
+    holes = rows.clone()
+    holes[::6, 0] = holes[::9, 4] = torch.nan
+    bank = TableBank.from_rows(holes, generator=torch.Generator().manual_seed(1))
+    assert bank.takes_nan
+    assert bool(bank.tails.is_long[4])
+    for found in (bank, complete):
+        features = found(holes)
+        assert bool(features.isfinite().all())
+        assert float(features.abs().max()) <= 10
+        # A missing value of a column comes out as the column's mean.
+        column = features[:, 0]
+        assert bool((column[::6] == column[0]).all())
+        assert float(column[0]) == pytest.approx(0, abs=0.1)
+    assert bank.widths[2] == complete.widths[2] + 2
+    tails = bank.tails(holes)
+    assert torch.equal(tails.isnan(), holes.isnan())
+    known = tails[:, 4][~tails[:, 4].isnan()]
+    assert float(known.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(known.std(correction=0)) == pytest.approx(1, abs=1e-3)
