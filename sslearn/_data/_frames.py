@@ -17,6 +17,7 @@ __all__ = [
     "refuse_dates",
     "refuse_repeated_names",
     "refuse_values",
+    "with_nan",
     "without_columns",
 ]
 
@@ -116,6 +117,14 @@ def column_of(X: Any, i: int) -> Any:
     return X.column(i) if hasattr(X, "column") else X[:, i]
 
 
+def with_nan(X: Any) -> np.ndarray:
+    """Return an array of objects in which NaN replaces ``pandas.NA``, which is no number."""
+    array = np.array(X, dtype=object)
+    is_missing = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)(array)
+    array[is_missing.astype(bool)] = np.nan
+    return array
+
+
 def without_columns(X: Any, numbers: Collection[int]) -> Any:
     """Return a data frame without some of its columns; None if no others are left."""
     names = _names_of(X)
@@ -139,6 +148,8 @@ def joined(array: np.ndarray | None, columns: dict[int, np.ndarray]) -> np.ndarr
 def _kind(column: Any) -> str | None:
     """Return what a column holds instead of numbers: a key of `_REMEDIES`."""
     values = np.asarray(column)
+    if values.dtype.kind == "O":
+        values = with_nan(values)
     if values.ndim == 1 and values.dtype.kind in "biufc":
         return None
     if values.dtype.kind in "mM":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from ._frames import (
     refuse_dates,
     refuse_repeated_names,
     refuse_values,
+    with_nan,
     without_columns,
 )
 from ._rows import (
@@ -165,7 +166,7 @@ def _check_numeric(estimator, dtype, numeric: bool) -> None:
 
 def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
     name, dtypes, coded = _name(estimator), dtypes_of(X), {}
-    check = partial(validate_data, estimator, X, reset=reset)
+    check: Callable = partial(validate_data, estimator, reset=reset)
     if dtypes is not None:
         # scikit-learn's checks of names and their number come before the contents of the columns.
         try:
@@ -179,16 +180,23 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
         coded = codes_of_frame(X, dtypes, getattr(estimator, "categories_", {}))
         if coded and (X := without_columns(X, coded)) is None:
             return joined(None, coded)
-        check = partial(check_array, X, estimator=estimator, input_name="X")
+        check = partial(check_array, estimator=estimator, input_name="X")
+    check = partial(
+        check,
+        dtype="numeric",
+        order=None,
+        copy=False,
+        ensure_all_finite=False,
+        allow_nd=True,
+        ensure_min_samples=minimum,
+    )
     try:
-        array = check(
-            dtype="numeric",
-            order=None,
-            copy=False,
-            ensure_all_finite=False,
-            allow_nd=True,
-            ensure_min_samples=minimum,
-        )
+        try:
+            array = check(X)
+        except TypeError as error:
+            if "NAType" not in str(error):
+                raise
+            array = check(with_nan(X))
         if array.dtype.kind == "O":  # scikit-learn accepts those of some data frames
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
