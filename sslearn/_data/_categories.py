@@ -45,9 +45,10 @@ def _category_columns(given: Any, n_features: int, names: Any, dtypes: list | No
     if isinstance(given, str):  # "from_dtype", as in scikit-learn nothing in an array
         return [i for i, dtype in enumerate(dtypes or []) if is_categorical(dtype)]
     array = np.asarray(given)
+    array = array.astype(object) if array.dtype.kind == "U" else array
     if array.ndim == 1 and not array.size:
         return []
-    if array.ndim != 1 or array.dtype.kind not in "biuOU":
+    if array.ndim != 1 or array.dtype.kind not in "biuO":
         raise ValueError(_message(f"Got {given!r} instead."))
     if array.dtype.kind == "b":
         if len(array) != n_features:
