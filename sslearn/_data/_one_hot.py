@@ -34,7 +34,7 @@ def find_one_hot(values: torch.Tensor, codes: Any = None) -> list[list[int]]:
     values : Tensor of shape (features, n)
         Raw rows, one column after the other.
     codes : OneHotCodes or None
-        What has made some of the columns of categories. These are left out.
+        Layer that has made columns of categories, if any. These are left out.
 
     Returns
     -------
