@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .._data._standardize import is_grid
+from .._data._training_data import TrainingData
 from .._modules import Features, build_features, build_module, takes_nan
 from ..encoders import FillMissing, PiecewiseLinear
 from ..encoders._layout import ChannelsLast
@@ -150,9 +151,7 @@ def make_projectors(
     given: Sequence[nn.Module] | Callable[[tuple[int, ...]], nn.Module] | None,
     n_candidates: int,
     width: int,
-    shape: tuple[int, ...],
-    rows: Callable[[], torch.Tensor],
-    mask: bool = False,
+    data: TrainingData,
 ) -> list[Features]:
     """Return the projectors to choose from: the caller's, or random networks for None.
 
@@ -164,17 +163,14 @@ def make_projectors(
         How many, unless they are listed.
     width : int
         Output width of random networks.
-    shape : tuple of int
-        Shape of a sample.
-    rows : callable
-        Returns some training samples, standardised.
-    mask : bool
-        Whether random networks see where values are missing.
+    data : TrainingData
+        Samples to train on. Random networks see where values are missing, if some are.
     """
+    shape, mask = data.sample_shape, data.where_missing is not None
     if given is None:
         # Two kinds of random networks for tables: which one's outputs are the better
         # targets differs from table to table.
-        encoding = PiecewiseLinear.from_rows(rows()) if len(shape) == 1 else None
+        encoding = PiecewiseLinear.from_rows(data.reference_rows()) if len(shape) == 1 else None
         made: list[nn.Module] = [
             RandomProjector(shape, width, encoding if i % 2 else None, mask)
             for i in range(n_candidates)

@@ -365,14 +365,7 @@ class LFR(BaseSSL):
         return self.optimizer
 
     def _make_objective(self, encoder, data):
-        candidates = make_projectors(
-            self.projectors,
-            self.n_candidates,
-            self.projection_dim,
-            data.sample_shape,
-            data.reference_rows,
-            mask=data.where_missing is not None,
-        )
+        candidates = make_projectors(self.projectors, self.n_candidates, self.projection_dim, data)
         n_targets = self.n_targets and min(self.n_targets, len(candidates))
         adapter = make_adapter(self.adapter, encoder, data.input_shape)
         barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)
