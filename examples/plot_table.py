@@ -2,10 +2,10 @@
 A table of numbers and categories, with few labels
 ==================================================
 
-A ``ColumnTransformer`` makes the categories one-hot and brings the numbers to one scale; SimCLR
+SimCLR takes a data frame of numbers and categories as it is, with ``categorical_features``, and
 learns from all training rows, without labels; a logistic regression learns from the few rows that
-have one. It is compared with the columns as they are, also with a random forest, and with principal
-components.
+have one. It is compared with the columns, also with a random forest, and with principal components,
+for which a ``ColumnTransformer`` makes the categories one-hot.
 
 The views are made by ``FeatureCorruption``, which replaces values of a row by those of other rows.
 The encoder has to predict the original values from the other columns, so columns must depend on one
@@ -52,24 +52,27 @@ def shop(n_rows=2000, n_kinds=12, seed=0):
         columns[name] = rng.normal(size=n_kinds)[kind] + rng.normal(scale=0.7, size=n_rows)
     for number in range(8):
         columns[f"nothing {number}"] = rng.normal(size=n_rows)
-    return pd.DataFrame(columns), kind % 2
+    return pd.DataFrame(columns).astype(dict.fromkeys(categories, "category")), kind % 2
 
 
 def diabetes():
     """Patients, and whether their disease progressed more than in half of them."""
     X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
-    X["sex"] = X["sex"].map({1.0: "first", 2.0: "second"})  # which is which is not documented
+    X["sex"] = X["sex"].astype("category")
     return X, (y > y.median()).to_numpy()
 
 
 views = FeatureCorruption(rate=0.3)
-# The pipeline has standardised the columns already.
-simclr = SimCLR(augment=views, standardize=False, max_epochs=60, random_state=0)
+simclr = SimCLR(augment=views, categorical_features="from_dtype", max_epochs=60, random_state=0)
+columns = make_column_transformer(
+    (OneHotEncoder(sparse_output=False), make_column_selector(dtype_exclude="number")),
+    remainder=StandardScaler(),
+)
 linear, forest = LogisticRegression(max_iter=1000), RandomForestClassifier(random_state=0)
 methods = {
-    "raw": ([], linear),
-    "raw, forest": ([], forest),
-    "PCA": ([PCA(8, random_state=0)], linear),
+    "raw": ([columns], linear),
+    "raw, forest": ([columns], forest),
+    "PCA": ([columns, PCA(8, random_state=0)], linear),
     "SimCLR": ([simclr], linear),
 }
 n_labelled = [10, 20, 40]
@@ -79,11 +82,7 @@ for ax, (table, (X, y)) in zip(axes, {"shop": shop(), "diabetes": diabetes()}.it
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     print(f"{table:<12}" + "".join(f"{n:>4} labels" for n in n_labelled))
     for name, (steps, classifier) in methods.items():
-        columns = make_column_transformer(
-            (OneHotEncoder(sparse_output=False), make_column_selector(dtype_exclude="number")),
-            remainder=StandardScaler(),
-        )
-        features = make_pipeline(columns, *steps).fit(X_train)  # all training rows, no labels
+        features = make_pipeline(*steps).fit(X_train)  # all training rows, no labels
         # Then a few rows with labels; `FrozenEstimator` does not fit the features again.
         model = make_pipeline(FrozenEstimator(features), StandardScaler(), classifier)
         means = []

@@ -64,7 +64,7 @@ class BaseSSL(
 
     It may override :meth:`_sample_shape`, :meth:`_encoder_shape`, :meth:`_default_encoder`,
     :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` and
-    ``cached_views`` out.
+    ``cached_views`` out, and one that is not for tables ``categorical_features``.
     """
 
     _parameter_constraints: dict = {
@@ -72,6 +72,7 @@ class BaseSSL(
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
         "cached_views": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "standardize": ["boolean"],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
@@ -159,12 +160,14 @@ class BaseSSL(
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
             Table (n, features), series (n, channels, time), images (n, channels, height, width) or
-            volumes (n, channels, depth, height, width), of any real dtype. Series of unequal length
-            are a list of arrays (channels, time_i), or padded with NaN at the end; NaN before it is
-            a gap. Items of a dataset or loader are ``x`` or ``(x, ...)`` with one array or tensor
-            ``x``, from which the views are drawn by ``augment``: if an item is two views ``(v0,
-            v1)``, only ``v0`` is used. An IterableDataset or DataLoader is iterated once to count
-            the samples, and then once per epoch (by ``LFR`` once for each of its passes); one
+            volumes (n, channels, depth, height, width), of any real dtype. In tables NaN is a
+            missing value (``None``, ``pandas.NA`` or null in a data frame), in series a gap. Series
+            of unequal length are a list of arrays (channels, time_i), or padded with NaN at the
+            end. Encoders take NaN that say ``takes_nan = True``; the default ones of tables and
+            series do. Items of a dataset or loader are ``x`` or ``(x, ...)`` with one array or
+            tensor ``x``, from which the views are drawn by ``augment``: if an item is two views
+            ``(v0, v1)``, only ``v0`` is used. An IterableDataset or DataLoader is iterated once to
+            count the samples, and then once per epoch (by ``LFR`` once for each of its passes); one
             without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
             ``max_steps``, which also limit what is counted.
         y : Ignored
@@ -232,8 +235,8 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``; series of any length if ``any_length_``. A
-            DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``, where values may be missing as in ``fit``; series
+            of any length if ``any_length_``. A DataLoader must not shuffle.
 
         Returns
         -------
@@ -276,8 +279,9 @@ class BaseSSL(
         device = resolve_device(self.device)
         check_order(X)
         rows = validate_rows(self, X, reset=False, batch_size=resolve_batch_size(self.batch_size))
-        rows.view_as(self._sample_shape(rows.sample_shape))
         encoder = self.encoder_
+        if "categories" not in encoder._modules:  # these see features as X has them
+            rows.view_as(self._sample_shape(rows.sample_shape))
         features = encoder.get_submodule("features")
         if learned and features.learned is not features:
             features = features.learned
@@ -321,7 +325,7 @@ class BaseSSL(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = takes_nan(self.encoder)
+        tags.input_tags.allow_nan = self.encoder is None or takes_nan(self.encoder)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
@@ -362,7 +366,8 @@ class BaseSSL(
 
 def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    optional = ("augment", "cached_views")  # methods without views leave them out
+    # Methods without views, or not for tables, leave them out.
+    optional = ("augment", "cached_views", "categorical_features")
     shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):

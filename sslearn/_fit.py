@@ -13,9 +13,10 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
+from ._data._categories import spread_categories
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
-from ._data._standardize import Standardize, refuse_nan
+from ._data._standardize import Standardize, is_grid, refuse_nan
 from ._data._statistics import Statistics
 from ._data._training_data import TrainingData, compute_statistics
 from ._data._validation import check_labels, too_few_rows, validate_rows
@@ -29,6 +30,7 @@ from ._modules import (
     copy_module,
     encoder_of_samples,
     split_stem,
+    takes_nan,
     windowed,
     windows_of,
 )
@@ -47,7 +49,8 @@ from ._training._settings import Seeds, Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
-from .encoders import KernelBank, PatchBank, ResNet
+from .augment._tables import on_columns
+from .encoders import FillMissing, KernelBank, PatchBank, ResNet, StemEncoder
 from .encoders._layout import to_memory_format
 
 __all__ = ["fit"]
@@ -167,12 +170,15 @@ def fit(estimator, X: Any, y: Any) -> History:
 def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
     batch_size = resolve_batch_size(estimator.batch_size)
     rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
-    rows.view_as(estimator._sample_shape(rows.sample_shape))
     if isinstance(rows, Rows):
         rows = rows.to(device)
     else:
         rows.limit = most_batches(estimator.trainer_params)
     trained_on, held_out = _split(rows, estimator.validation_fraction, seeds.split)
+    # Categories come out one-hot from here on.
+    own = estimator.encoder
+    spread_categories(estimator, rows, held_out, unseen_is_nan=own is None or takes_nan(own))
+    rows.view_as(estimator._sample_shape(rows.sample_shape))
     statistics = compute_statistics(rows, held_out, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
@@ -278,17 +284,27 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
         return build_features(own, shape, trains=True)
     width = None if estimator.embedding_dim is None else int(estimator.embedding_dim)
     rows = data.reference_rows if shape == data.sample_shape else None
-    return build_features(estimator._default_encoder(shape, width, rows), shape)
+    made = estimator._default_encoder(shape, width, rows)
+    if is_grid(data.sample_shape) or isinstance(made, StemEncoder) or takes_nan(made):
+        return build_features(made, shape)
+    # A network gets filled values, and where they are, if it can learn what that means.
+    fill = FillMissing(shape[0], mask=data.where_missing is not None)
+    if fill.mask:
+        made = estimator._default_encoder(fill.filled_shape(shape), width, None)
+    return build_features(made, shape, fill=fill)
 
 
 def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:
-    """Return the columns of a table that the default views change together, if there are such."""
+    """Return the columns of a table that the default views change together, if there are such.
+
+    They are numbered as in X, and apart from those of its categories.
+    """
     data = read.data
     has_default_views = objective.n_views and getattr(estimator, "augment", None) is None
     is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
     if not has_default_views or not is_table or len(data.sample_shape) > 1:
         return None
-    return find_one_hot(read.statistics.subsample.values().flatten(1))
+    return find_one_hot(read.statistics.subsample.values().flatten(1), data.rows.codes)
 
 
 def _make_batches(
@@ -308,6 +324,9 @@ def _make_batches(
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
         augment = default_augment(shape, rgb=rgb, bank=bool(banks), feature_groups=groups or None)
+    codes = data.rows.codes
+    if codes is not None and len(data.sample_shape) == 1:
+        augment = on_columns(augment, codes.owner.tolist())
     drowned = None
     if objective.n_views:
         noise = noise_of(augment)
@@ -381,9 +400,12 @@ def _with_standardize(
 ) -> nn.Sequential:
     """Return ``encoder_``: from raw samples, in the shape in which X has them, to features."""
     parts = OrderedDict(standardize=standardize, features=features)
-    if rows.sample_shape != rows.item_shape:
+    if rows.sample_shape != rows.read_shape:
         parts["shape"] = Reshape(rows.sample_shape)
         parts.move_to_end("shape", last=False)
+    if rows.codes is not None:
+        parts["categories"] = rows.codes
+        parts.move_to_end("categories", last=False)
     return nn.Sequential(parts)
 
 

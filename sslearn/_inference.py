@@ -7,7 +7,7 @@ so it waits for the end of a fit in another thread, which may be using it.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -175,6 +175,9 @@ def _features(
 ) -> torch.Tensor:
     # Whether an encoder takes NaN costs a walk through its modules, so only NaN asks for it.
     checked = check_values(x, name, allow_nan=x.ndim < 4)
+    categories: Any = encoder._modules.get("categories")
+    if categories is not None:
+        categories.check(x, name)
     if checked.missing and not encoder.get_submodule("features").takes_nan:
         refuse_nan(checked.missing, x.ndim, name)
     n = len(x)

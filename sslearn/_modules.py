@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.overrides import TorchFunctionMode
 
 from ._objective import keep_frozen, mark_frozen
-from .encoders import StemEncoder, Windows
+from .encoders import FillMissing, StemEncoder, Windows
 from .encoders._missing import takes_nan
 
 __all__ = [
@@ -50,10 +50,13 @@ class Features(nn.Module):
         The encoder, the caller's or a default one.
     width : int
         Features per sample, after flattening.
+    fill : FillMissing, optional
+        Fills missing values in front of a module that takes none.
     """
 
-    def __init__(self, module: nn.Module, width: int) -> None:
+    def __init__(self, module: nn.Module, width: int, fill: FillMissing | None = None) -> None:
         super().__init__()
+        self.fill = fill
         self.module = module
         self.width = width
 
@@ -61,12 +64,12 @@ class Features(nn.Module):
         return f"width={self.width}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x).flatten(1)
+        return self.module(x if self.fill is None else self.fill(x)).flatten(1)
 
     @property
     def takes_nan(self) -> bool:
         """Whether the encoder takes NaN, for values that are missing."""
-        return takes_nan(self.module)
+        return self.fill is not None or takes_nan(self.module)
 
     @property
     def learned(self) -> Features:
@@ -76,7 +79,7 @@ class Features(nn.Module):
             return windowed(windows, windows.encoder.learned)
         found = _split(self)
         widths = [m.body_width for m in self.modules() if isinstance(m, StemEncoder)]
-        return Features(nn.Sequential(*found), *widths) if found and widths else self
+        return Features(nn.Sequential(*found), widths[0]) if found and widths else self
 
     def calibrate(self, inputs: torch.Tensor, *, trained: bool) -> None:
         """Set what depends on samples after training, see :meth:`StemEncoder.calibrate`."""
@@ -127,7 +130,7 @@ def split_stem(encoder: Features, shape: tuple[int, ...]) -> Split | None:
 
 def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     if isinstance(module, Features):
-        return _split(module.module)
+        return _split(module.module) if module.fill is None else None
     if isinstance(module, StemEncoder):
         return module.stem, module.body
     if type(module) is not nn.Sequential:
@@ -414,8 +417,14 @@ def _probe(
 
 
 def build_features(
-    module: nn.Module, sample_shape: tuple[int, ...], *, name: str = "encoder", trains: bool = False
+    module: nn.Module,
+    sample_shape: tuple[int, ...],
+    *,
+    name: str = "encoder",
+    trains: bool = False,
+    fill: FillMissing | None = None,
 ) -> Features:
     """Wrap `module`, an encoder of samples of a shape, once :func:`probe` has passed it."""
-    width = probe(module, sample_shape, name=name, trains=trains)[0].numel()
-    return Features(mark_frozen(module), width)
+    shape = sample_shape if fill is None else fill.filled_shape(sample_shape)
+    width = probe(module, shape, name=name, trains=trains)[0].numel()
+    return Features(mark_frozen(module), width, fill)

@@ -15,6 +15,7 @@ SHARED = [
     "embedding_dim",
     "augment",
     "cached_views",
+    "categorical_features",
     "standardize",
     "max_epochs",
     "batch_size",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -15,7 +18,7 @@ _ROWS = 20_000
 _EVIDENCE = 12.0
 
 
-def find_one_hot(values: torch.Tensor) -> list[list[int]]:
+def find_one_hot(values: torch.Tensor, codes: Any = None) -> list[list[int]]:
     """Find blocks of neighbouring columns of which at most one is 1 in each row.
 
     A one is the larger value of a column with two values, which need not be 0 and 1: one-hot
@@ -23,23 +26,35 @@ def find_one_hot(values: torch.Tensor) -> list[list[int]]:
     a category and a single column of zeros and ones, the borders are those that leave
     the most pairs of columns without a one in the same row within the blocks, counted as how often
     they would meet by chance. A one in every row makes a block, and so does evidence enough: rows
-    without any come from a category that was dropped or unknown.
+    without any come from a category that was dropped or unknown. Where a category is missing, all
+    columns of its block are NaN.
 
     Parameters
     ----------
     values : Tensor of shape (features, n)
         Raw rows, one column after the other.
+    codes : OneHotCodes or None
+        Layer that has made columns of categories, if any. These are left out.
 
     Returns
     -------
     list of lists of int
-        Numbers of the columns of each block, of two columns with ones at least.
+        Numbers of the columns of each block, in X, of two columns with ones at least.
     """
+    if codes is not None:
+        plain = codes.is_code.logical_not().cpu()
+        numbers = codes.owner.cpu()[plain]
+        return [numbers[block].tolist() for block in find_one_hot(values[plain])]
     if not values.shape[1]:
         return []
     values = values[:, :: -(-values.shape[1] // _ROWS)]
-    least, most = (found[:, None] for found in torch.aminmax(values, dim=1))
-    two_valued = ((values == least) | (values == most)).all(1).numpy()
+    missing = values.isnan()
+    if not bool(missing.any()):
+        least, most = (found[:, None] for found in torch.aminmax(values, dim=1))
+    else:
+        least = values.masked_fill(missing, math.inf).amin(1, keepdim=True)
+        most = values.masked_fill(missing, -math.inf).amax(1, keepdim=True)
+    two_valued = ((values == least) | (values == most) | missing).all(1).numpy()
     ones = (values == most).numpy()
     # A column of one value has no ones: it is all zeros, or a column of its own.
     ones &= (least < most).numpy()
@@ -50,7 +65,8 @@ def find_one_hot(values: torch.Tensor) -> list[list[int]]:
         block = ones[start:stop]
         for first, last in _best_borders(block):
             counts = block[first:last].sum(1).astype(float)
-            complete = counts.sum() == n
+            n_missing = int(missing[start + first : start + last].all(0).sum())
+            complete = counts.sum() == n - n_missing
             if np.sum(counts > 0) > 1 and (complete or _meetings(counts) / n >= _EVIDENCE):
                 found.append(list(range(start + first, start + last)))
     return found

@@ -216,7 +216,8 @@ class Rows:
         shape = source.shape[1:] if first is None else first.shape  # type: ignore[union-attr]
         self._typed: Any = source if first is None else first
         self.sample_shape = tuple(int(size) for size in shape)
-        self.item_shape = self.sample_shape
+        self.item_shape = self.read_shape = self.sample_shape
+        self.codes: Any = None
         #: Whether series came as a list, or were padded, so that others may have another length.
         self.any_length = False
 
@@ -229,8 +230,15 @@ class Rows:
         """Return rows in another shape from now on, for example (1, features) for (features,)."""
         self.sample_shape = tuple(sample_shape)
 
+    def spread(self, codes: Any) -> None:
+        """Return rows with one-hot columns from now on, as :class:`OneHotCodes` makes them."""
+        self.codes, self.sample_shape = codes, (codes.out_features,)
+        self.read_shape = self.sample_shape
+
     def _shaped(self, batch: torch.Tensor) -> torch.Tensor:
-        if self.sample_shape == self.item_shape:
+        if self.codes is not None:
+            batch = self.codes(batch)
+        if self.sample_shape == self.read_shape:
             return batch
         return batch.reshape(len(batch), *self.sample_shape)
 
@@ -269,6 +277,7 @@ class Rows:
         moved = Rows(self.tensor.to(device))
         moved.view_as(self.sample_shape)
         moved.any_length = self.any_length
+        assert self.codes is None  # which is found once rows are where they stay
         return moved
 
 
@@ -309,7 +318,8 @@ class Stream:
         self._begun: tuple[Any, Iterator[Any]] | None = (first, items)
         batch = as_batch(first_of(first))
         self.dtype = str(batch.dtype)
-        self.item_shape = self.sample_shape = tuple(batch.shape[1:])
+        self.item_shape = self.read_shape = self.sample_shape = tuple(batch.shape[1:])
+        self.codes: Any = None
         self.any_length = False
         #: Maximum number of batches of a pass; if None, the stream alone ends it.
         self.limit: int | None = None
@@ -330,6 +340,11 @@ class Stream:
         """Return rows in another shape from now on."""
         self.sample_shape = tuple(sample_shape)
 
+    def spread(self, codes: Any) -> None:
+        """Return rows with one-hot columns from now on, as :class:`OneHotCodes` makes them."""
+        self.codes, self.sample_shape = codes, (codes.out_features,)
+        self.read_shape = self.sample_shape
+
     def _begin(self) -> Iterator[Any]:
         if self.keep_generator:
             with default_generator_kept():
@@ -348,6 +363,8 @@ class Stream:
             batch = as_batch(first_of(item))
             check_shape(batch.shape[1:], self.item_shape)
             if len(batch):
+                if self.codes is not None:
+                    batch = self.codes(batch)
                 yield batch.reshape(len(batch), *self.sample_shape)
 
     def count(self, sizes: list[int], head: torch.Tensor) -> None:

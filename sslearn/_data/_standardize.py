@@ -45,8 +45,13 @@ class Checked(NamedTuple):
     missing: str | None = None
 
 
-def check_values(x: torch.Tensor, estimator_name: str, *, allow_nan: bool) -> Checked:
-    """Refuse infinity, and NaN unless it means a missing value, in one sentence."""
+def check_values(
+    x: torch.Tensor, estimator_name: str, *, allow_nan: bool, owner: list[int] | None = None
+) -> Checked:
+    """Refuse infinity, and NaN unless it means a missing value, in one sentence.
+
+    `owner` holds the number in X of each column, where some have become several.
+    """
     trusted = get_config()["assume_finite"]
     if not x.is_floating_point() or (trusted and not allow_nan):
         return Checked(0.0)
@@ -55,14 +60,14 @@ def check_values(x: torch.Tensor, estimator_name: str, *, allow_nan: bool) -> Ch
     if math.isfinite(largest):
         return Checked(largest)
     missing = x.isnan()
-    where = _first_place(missing) if bool(missing.any()) else None
+    where = _first_place(missing, owner) if bool(missing.any()) else None
     if where and not allow_nan:
         refuse_nan(where, x.ndim, estimator_name)
     infinite = x.isinf()
     if bool(infinite.any()) and not trusted:
         raise ValueError(
-            f"Input X contains infinity, in {_first_place(infinite)}. {estimator_name} needs "
-            "finite numbers: drop such samples, or clip them first."
+            f"Input X contains infinity, in {_first_place(infinite, owner)}. {estimator_name} "
+            "needs finite numbers: drop such samples, or clip them first."
         )
     empty = missing.flatten(1).all(1)
     if bool(empty.any()):
@@ -87,12 +92,13 @@ def refuse_nan(where: str, n_axes: int, estimator_name: str) -> None:
     )
 
 
-def _first_place(found: torch.Tensor) -> str:
+def _first_place(found: torch.Tensor, owner: list[int] | None) -> str:
     """Name the feature or channel of the first true value."""
     axis = "feature" if found.ndim == 2 else "channel"
-    where = f"{axis} {int(found.nonzero()[0, 1])}"
-    if found.shape[1] > 1:
-        where += f" (of 0 to {found.shape[1] - 1}) and maybe others"
+    numbers = range(found.shape[1]) if owner is None or found.ndim > 2 else owner
+    where = f"{axis} {numbers[int(found.nonzero()[0, 1])]}"
+    if numbers[-1]:
+        where += f" (of 0 to {numbers[-1]}) and maybe others"
     return where
 
 

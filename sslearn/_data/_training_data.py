@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from torch import nn
 
 from ._ragged import ends_early
 from ._rows import Rows, Stream, chunk_rows, sample_rows
-from ._standardize import Standardize, check_values, is_grid
+from ._standardize import Checked, Standardize, check_values, is_grid
 from ._statistics import Statistics
 
 __all__ = ["TrainingData", "autocast_off", "compute_statistics"]
@@ -28,9 +30,14 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 
     In tables and series NaN is a missing value. A stream is also counted.
     """
-    statistics = _statistics(rows, held_out, name, allow_nan=not is_grid(rows.sample_shape))
+    owner = None if rows.codes is None else rows.codes.owner.tolist()
+    check = functools.partial(
+        check_values, estimator_name=name, allow_nan=not is_grid(rows.sample_shape), owner=owner
+    )
+    statistics = _statistics(rows, held_out, check)
     unknown = statistics.nowhere_known()
     if unknown is not None:
+        unknown = owner[unknown] if owner and len(rows.sample_shape) == 1 else unknown
         axis = "feature" if len(rows.sample_shape) == 1 else "channel"
         raise ValueError(
             f"Input X contains no value in {axis} {unknown}, only NaN, in the samples that are "
@@ -40,13 +47,13 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 
 
 def _statistics(
-    rows: Rows | Stream, held_out: torch.Tensor | None, name: str, *, allow_nan: bool
+    rows: Rows | Stream, held_out: torch.Tensor | None, check: Callable[[torch.Tensor], Checked]
 ) -> Statistics:
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in _may_have_no_end(rows):
-            checked = check_values(batch, name, allow_nan=allow_nan)
+            checked = check(batch)
             statistics.where_missing = statistics.where_missing or checked.missing
             rows.any_length |= bool(checked.missing) and ends_early(batch)
             statistics.update(batch, has_missing=bool(checked.missing))
@@ -62,7 +69,7 @@ def _statistics(
         trained_on[held_out] = False
     start = 0
     for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        checked = check_values(batch, name, allow_nan=allow_nan)
+        checked = check(batch)
         stop = start + len(batch)
         rows.any_length |= bool(checked.missing) and ends_early(batch)
         if trained_on is not None:
@@ -236,7 +243,13 @@ class TrainingData:
             found = self.sample(n, torch.Generator().manual_seed(self.reference_seed))
             if found.ndim == 2 and self.extremes is not None and len(found) > 2:
                 extremes = self.clean(self.extremes)
-                rare = (found == found[:1]).all(0) & (extremes[0] < extremes[1])
+                equal = (found == found[:1]).all(0)
+                if self.where_missing is not None:
+                    # Of the values that are known here; there may be none.
+                    missing = found.isnan()
+                    most = found.masked_fill(missing, -math.inf).amax(0)
+                    equal = ((found == most) | missing).all(0)
+                rare = equal & (extremes[0] < extremes[1])
                 found[:2, rare] = extremes[:, rare]
             self._reference = found
         return self._reference

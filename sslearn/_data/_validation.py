@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,16 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from .._sklearn import check_feature_names
 from ._axes import warn_of_other_axes
-from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
+from ._categories import codes_of_frame, note_categories
+from ._frames import (
+    dtypes_of,
+    joined,
+    refuse_dates,
+    refuse_repeated_names,
+    refuse_values,
+    with_nan,
+    without_columns,
+)
 from ._ragged import from_list, without_padding
 from ._rows import (
     Rows,
@@ -82,6 +91,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             estimator.n_features_in_ = rows.sample_shape[0]
     if reset:
         estimator.input_shape_ = rows.sample_shape
+        if dtypes_of(X) is None:
+            note_categories(estimator, rows.sample_shape, X)
     elif rows.sample_shape != estimator.input_shape_ and not _may_have_length(
         estimator, rows, rows.any_length
     ):
@@ -183,8 +194,8 @@ def _check_numeric(estimator, dtype, numeric: bool) -> None:
 
 
 def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarray:
-    name, dtypes = _name(estimator), dtypes_of(X)
-    check = partial(validate_data, estimator, X, reset=reset)
+    name, dtypes, coded = _name(estimator), dtypes_of(X), {}
+    check: Callable = partial(validate_data, estimator, reset=reset)
     if dtypes is not None:
         # scikit-learn's checks of names and their number come before the contents of the columns.
         try:
@@ -193,16 +204,28 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
             refuse_repeated_names(X, error)
             raise
         refuse_dates(name, X, dtypes)
-        check = partial(check_array, X, estimator=estimator, input_name="X")
+        if reset:
+            note_categories(estimator, (len(dtypes),), X)
+        coded = codes_of_frame(X, dtypes, getattr(estimator, "categories_", {}))
+        if coded and (X := without_columns(X, coded)) is None:
+            return joined(None, coded)
+        check = partial(check_array, estimator=estimator, input_name="X")
+    check = partial(
+        check,
+        dtype="numeric",
+        order=None,
+        copy=False,
+        ensure_all_finite=False,
+        allow_nd=True,
+        ensure_min_samples=minimum,
+    )
     try:
-        array = check(
-            dtype="numeric",
-            order=None,
-            copy=False,
-            ensure_all_finite=False,
-            allow_nd=True,
-            ensure_min_samples=minimum,
-        )
+        try:
+            array = check(X)
+        except TypeError as error:
+            if "NAType" not in str(error):
+                raise
+            array = check(with_nan(X))
         if array.dtype.kind == "O":  # scikit-learn accepts those of some data frames
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -210,7 +233,7 @@ def _validate_array(estimator, X: Any, *, reset: bool, minimum: int) -> np.ndarr
             refuse_values(name, X, dtypes, error)
         _explain_no_numbers(name, X, error)
         raise
-    return array
+    return joined(array, coded) if coded else array
 
 
 def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
@@ -293,7 +316,8 @@ def _explain_no_numbers(name: str, X: Any, error: Exception) -> None:
         ) from error
     if "bytes/strings" in str(error) or "could not convert string" in str(error):
         raise ValueError(
-            f"{name} needs real numbers (bool, integer or float). Got strings instead."
+            f"{name} needs real numbers (bool, integer or float). Got strings instead; first "
+            "encode text, for example by skrub.TableVectorizer or OneHotEncoder."
         ) from error
     if "setting an array element" in str(error):
         samples = list(X)

@@ -123,7 +123,7 @@ def _overwritten(
 ) -> set[str]:
     """Return the layers whose output has been changed by the time the encoder is done."""
 
-    def run(tried: nn.Module, x: torch.Tensor) -> set[str]:
+    def run(tried: Any, x: torch.Tensor) -> set[str]:
         given: dict[str, tuple[torch.Tensor, int]] = {}
 
         def note(name: str) -> Callable:
@@ -133,13 +133,13 @@ def _overwritten(
 
             return hook
 
-        with torch.no_grad(), _hooked(tried, {name: note(name) for name in names}):
+        with torch.no_grad(), _hooked(tried.module, {name: note(name) for name in names}):
             tried(x)
         return {name for name, (output, version) in given.items() if output._version > version}
 
     # In both modes: dropout works in place in one of them only.
     sample = torch.zeros(2, *sample_shape)
-    return run(encoder.module.eval(), sample) | in_training(encoder.module, sample_shape, run)
+    return run(encoder.eval(), sample) | in_training(encoder, sample_shape, run)
 
 
 def _last_layers(encoder: Features, sample_shape: tuple[int, ...]) -> list[str]:

@@ -38,6 +38,14 @@ _PARAMETERS = {
     frozen. More are more varied, and take more time and memory. 0 draws new views at each step.
     "auto" is 8 where memory allows, and 0 for a residual network behind a stem, see 'What "auto"
     means' in the user guide. Ignored where there is no stem, and for streams.""",
+    "categorical_features": """array-like or "from_dtype"
+    Features of a table that are categories: a boolean mask of shape (n_features,), or indices or
+    names of columns. "from_dtype" takes the columns of a data frame that have a categorical dtype
+    (in an array there are none). In an array a category is an int from 0 to 16,777,215; the
+    categories of a categorical dtype may be anything. Each becomes a one-hot column of what the
+    views and the encoder see, up to 1000 for a feature, and a view replaces a category as a whole.
+    One that was not seen in ``fit`` is taken as missing; for an encoder of your own that takes no
+    NaN, it is 0 in all columns. If None, all features are numbers.""",
     "standardize": """bool
     Standardise each feature of a table, each channel otherwise, with the statistics of the
     training samples. Features of zeros and ones are only centred, those that are constant in
@@ -156,12 +164,18 @@ any_length_ : bool
 n_features_in_ : int
     ``input_shape_[0]``: features of a table, channels otherwise.
 feature_names_in_ : ndarray of str
-    Names of the columns; only when X is a DataFrame whose column names are all strings."""
+    Names of the columns; only when X is a DataFrame whose column names are all strings.
+is_categorical_ : ndarray of bool, of shape (n_features_in_,)
+    Which features are categories; only with ``categorical_features``.
+categories_ : dict of int to ndarray
+    For the number of each feature that is a category, those seen in ``fit``, sorted; only with
+    ``categorical_features``."""
 
 # Of methods with views.
 _GROUPS = """feature_groups_ : list of lists of int
     Blocks of one-hot columns that were found in a table, and change together in the default views;
-    only where the views are those of tables and ``augment`` is None."""
+    only where the views are those of tables and ``augment`` is None. Categories of
+    ``categorical_features`` are not among them."""
 
 _VIEWS = "sslearn.augment : The views, as objects."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._modules import Features, build_features, build_module
-from ..encoders import PiecewiseLinear
+from .._data._standardize import is_grid
+from .._data._training_data import TrainingData
+from .._modules import Features, build_features, build_module, takes_nan
+from ..encoders import FillMissing, PiecewiseLinear
 from ..encoders._layout import ChannelsLast
 
 __all__ = ["RandomProjector", "calibrate", "make_projectors"]
@@ -45,12 +48,28 @@ class RandomProjector(nn.Module):
         Width of the output.
     encoding : PiecewiseLinear or None
         Encoding of the columns of a table.
+    mask : bool
+        Whether it sees where values are missing, next to the filled values; the encoding shows
+        it itself.
     """
 
+    #: NaN is a missing value.
+    takes_nan = True
+
     def __init__(
-        self, sample_shape: tuple[int, ...], width: int, encoding: PiecewiseLinear | None = None
+        self,
+        sample_shape: tuple[int, ...],
+        width: int,
+        encoding: PiecewiseLinear | None = None,
+        mask: bool = False,
     ) -> None:
         super().__init__()
+        # Images and volumes have no missing values.
+        can_miss = encoding is None and not is_grid(sample_shape)
+        self.fill: nn.Module = nn.Identity()
+        if can_miss:
+            self.fill = FillMissing(sample_shape[0], mask)
+            sample_shape = self.fill.filled_shape(sample_shape)
         if len(sample_shape) == 1:
             hidden = 256
             n_inputs = sample_shape[0] if encoding is None else encoding.width
@@ -64,7 +83,7 @@ class RandomProjector(nn.Module):
         self.scale = nn.BatchNorm1d(width, affine=False, momentum=None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale(self.mix(self.centre(self.body(x))))
+        return self.scale(self.mix(self.centre(self.body(self.fill(x)))))
 
 
 class _RandomFilters(ChannelsLast):
@@ -132,8 +151,7 @@ def make_projectors(
     given: Sequence[nn.Module] | Callable[[tuple[int, ...]], nn.Module] | None,
     n_candidates: int,
     width: int,
-    shape: tuple[int, ...],
-    rows: Callable[[], torch.Tensor],
+    data: TrainingData,
 ) -> list[Features]:
     """Return the projectors to choose from: the caller's, or random networks for None.
 
@@ -145,17 +163,17 @@ def make_projectors(
         How many, unless they are listed.
     width : int
         Output width of random networks.
-    shape : tuple of int
-        Shape of a sample.
-    rows : callable
-        Returns some training samples, standardised.
+    data : TrainingData
+        Samples to train on. Random networks see where values are missing, if some are.
     """
+    shape, mask = data.sample_shape, data.where_missing is not None
     if given is None:
         # Two kinds of random networks for tables: which one's outputs are the better
         # targets differs from table to table.
-        encoding = PiecewiseLinear.from_rows(rows()) if len(shape) == 1 else None
+        encoding = PiecewiseLinear.from_rows(data.reference_rows()) if len(shape) == 1 else None
         made: list[nn.Module] = [
-            RandomProjector(shape, width, encoding if i % 2 else None) for i in range(n_candidates)
+            RandomProjector(shape, width, encoding if i % 2 else None, mask)
+            for i in range(n_candidates)
         ]
     else:
         listed = isinstance(given, list | nn.ModuleList)
@@ -165,14 +183,20 @@ def make_projectors(
 
 
 def _of_samples(module: nn.Module, shape: tuple[int, ...]) -> Features:
-    """Give a projector samples, or flattened samples if it takes no others."""
+    """Give a projector samples, or flattened samples if it takes no others.
+
+    Missing values are filled first, unless it takes them: no target is NaN.
+    """
+    takes_all = is_grid(shape) or takes_nan(module)
+    fill = None if takes_all else FillMissing(shape[0], mask=False)
+    build = functools.partial(build_features, name="projectors", fill=fill)
     try:
-        return build_features(module, shape, name="projectors")
+        return build(module, shape)
     except ValueError:
         if len(shape) == 1:
             raise
         try:
-            return build_features(nn.Sequential(nn.Flatten(), module), shape, name="projectors")
+            return build(nn.Sequential(nn.Flatten(), module), shape)
         except ValueError:
             pass
         raise

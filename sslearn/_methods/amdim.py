@@ -194,6 +194,7 @@ class AMDIM(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -224,6 +225,7 @@ class AMDIM(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -104,6 +104,7 @@ class BarlowTwins(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -132,6 +133,7 @@ class BarlowTwins(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

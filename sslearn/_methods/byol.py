@@ -149,6 +149,7 @@ class BYOL(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -181,6 +182,7 @@ class BYOL(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .._base import BaseSSL
-from .._modules import Features, build_module
+from .._modules import Features, build_module, takes_nan
 from .._objective import Objective
 from .._sklearn import Interval, StrOptions
 from ._cpc_context import GRUContext, MaskedConvContext, check_causal
@@ -81,6 +81,11 @@ class _Pooled(nn.Module):
         super().__init__()
         self.local = local
         self.context = context
+
+    @property
+    def takes_nan(self) -> bool:
+        """Whether the encoder of patches takes NaN."""
+        return takes_nan(self.local.encoder)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         local = self.local(x)
@@ -209,6 +214,7 @@ class CPC(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -242,6 +248,7 @@ class CPC(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -283,6 +283,7 @@ class LFR(BaseSSL):
         adapter=None,
         embedding_dim=None,
         # input
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -318,6 +319,7 @@ class LFR(BaseSSL):
         self.adapter = adapter
         self.embedding_dim = embedding_dim
         # input
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs
@@ -363,13 +365,7 @@ class LFR(BaseSSL):
         return self.optimizer
 
     def _make_objective(self, encoder, data):
-        candidates = make_projectors(
-            self.projectors,
-            self.n_candidates,
-            self.projection_dim,
-            data.sample_shape,
-            data.reference_rows,
-        )
+        candidates = make_projectors(self.projectors, self.n_candidates, self.projection_dim, data)
         n_targets = self.n_targets and min(self.n_targets, len(candidates))
         adapter = make_adapter(self.adapter, encoder, data.input_shape)
         barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)

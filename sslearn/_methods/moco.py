@@ -161,6 +161,7 @@ class MoCo(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -192,6 +193,7 @@ class MoCo(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

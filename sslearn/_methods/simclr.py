@@ -94,6 +94,7 @@ class SimCLR(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -122,6 +123,7 @@ class SimCLR(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -112,6 +112,7 @@ class VICReg(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        categorical_features=None,
         standardize=True,
         # training
         max_epochs="auto",
@@ -142,6 +143,7 @@ class VICReg(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.categorical_features = categorical_features
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

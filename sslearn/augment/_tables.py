@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._base import NON_NEGATIVE, PROBABILITY, TABLES, Augmentation
+from ._compose import Compose
 from ._draws import chance, integers, normal
 
 __all__ = ["FeatureCorruption", "GaussianNoise"]
@@ -49,6 +52,9 @@ class FeatureCorruption(Augmentation):
     row, drawn separately for it, so that each feature keeps its marginal distribution. Features of
     a group are replaced together, all from one row: the columns of a category that is one-hot
     encoded stay one-hot. A batch of one row has no other row and stays as it is.
+
+    A missing value, NaN, stays missing, and never replaces another value; a group of features with
+    one in either row stays as it is.
 
     Parameters
     ----------
@@ -107,7 +113,21 @@ class FeatureCorruption(Augmentation):
         if group is not None:
             replaced, distance = replaced[:, group], distance[:, group]
         donor = (torch.arange(n, device=x.device)[:, None] + distance) % n  # (n, features)
-        return torch.where(replaced, x.gather(0, donor), x)
+        given = x.gather(0, donor)
+        if _may_miss(x):
+            known = (x.isnan() | given.isnan()).logical_not_()
+            if group is not None:
+                # All features of a group are known, or none is replaced.
+                index = group.expand(n, -1)
+                every = known.new_ones(n, n_features).to(x.dtype)
+                known = every.scatter_reduce(1, index, known.to(x.dtype), "amin").bool()[:, group]
+            replaced = replaced & known
+        return torch.where(replaced, given, x)
+
+
+def _may_miss(x: Tensor) -> bool:
+    """Return whether values of `x` may be NaN; a device is not waited for."""
+    return x.device.type != "cpu" or math.isnan(float(x.sum()))
 
 
 def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> tuple[Tensor, int]:
@@ -141,10 +161,37 @@ def _numbered(groups: np.ndarray | Sequence[Sequence[int]], n_features: int) -> 
     return torch.from_numpy(group), len(numbers)
 
 
+def on_columns(augment: Any, owner: Sequence[int]) -> Any:
+    """Make an augmentation of the features of X one of the columns that these have become.
+
+    Columns of one feature, those of a category, are replaced together, as the features of a group
+    are. Callables of other kinds stay as they are.
+
+    Parameters
+    ----------
+    augment : callable or None
+        Augmentation, or a :class:`Compose` of some.
+    owner : sequence of int
+        For each column the number of its feature.
+    """
+    if isinstance(augment, Compose):
+        made = copy.copy(augment)
+        made.augmentations = [on_columns(part, owner) for part in augment.augmentations]
+        return made
+    if type(augment) is not FeatureCorruption:
+        return augment
+    group = np.asarray(owner)
+    if augment.feature_groups is not None:
+        numbers, _ = _numbered(augment.feature_groups, max(owner) + 1)
+        group = numbers.numpy()[group]
+    return FeatureCorruption(augment.rate, group)
+
+
 class GaussianNoise(Augmentation):
     """Add normal noise to every entry; for series also known as jitter.
 
-    Takes tables, series, images and volumes: a batch of any number of dimensions.
+    Takes tables, series, images and volumes: a batch of any number of dimensions. A missing value,
+    NaN, stays missing.
 
     Parameters
     ----------

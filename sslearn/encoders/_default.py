@@ -164,8 +164,8 @@ def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     """Make a bank of patches, and a layer on its features."""
     rows = rows.detach().float().cpu()  # where banks are made
     small = rows.ndim == 4 and rows.shape[1] == 1 and max(rows.shape[2:]) < _NETWORK_BELOW
-    # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing. Next
-    # to a network the bank is computed at each step.
+    # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing.
+    # Next to a network the bank is computed at each step.
     many = rows.ndim == 4 and not small and len(rows) >= _PER_AXIS * _AXES
     n_patches = _N_PATCHES if many else _N_FEW_PATCHES
     bank = PatchBank.from_samples(rows, n_patches=n_patches)

@@ -7,6 +7,7 @@ from torch import nn
 
 from ._checks import check_int
 from ._layout import linear
+from ._missing import filled
 
 __all__ = ["DiffusionMap"]
 
@@ -25,6 +26,7 @@ class DiffusionMap(nn.Module):
     eigenvectors of this graph vary slowly along it and distinguish its clusters, so that few
     labels are enough for groups of any shape. A sample's coordinates are the means of those of the
     landmarks, by its weights to them. Make it by :meth:`from_samples`; it has nothing that learns.
+    Missing values, NaN, are taken to be 0, the mean of standardised samples.
 
     Parameters
     ----------
@@ -67,6 +69,8 @@ class DiffusionMap(nn.Module):
 
     #: Nothing in it moves during training.
     is_fixed = True
+    #: NaN is a missing value, which estimators then accept.
+    takes_nan = True
 
     def __init__(self, in_features: int, n_landmarks: int, n_coordinates: int) -> None:
         super().__init__()
@@ -114,7 +118,7 @@ class DiffusionMap(nn.Module):
         DiffusionMap
             On the CPU.
         """
-        samples = samples.detach().float().cpu()
+        samples = filled(samples.detach().float().cpu())
         chosen = torch.randperm(len(samples), generator=generator)[:n_landmarks].sort().values
         found = cls(samples.shape[1], len(chosen), n_coordinates)
         found.landmarks.copy_(samples[chosen])
@@ -148,7 +152,7 @@ class DiffusionMap(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map samples (n, in_features) to coordinates (n, n_coordinates)."""
-        distances = self._squared_distances(x)
+        distances = self._squared_distances(filled(x))
         width = self._widths(distances).maximum(self.narrowest)
         # Numbers near the least that float32 has take ten times as long.
         weights = (-distances / (width[:, None] * self.width)).clamp_min(_LOWEST).exp()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from ._checks import check_int
 
-__all__ = ["FillMissing", "takes_nan"]
+__all__ = ["FillMissing", "filled", "takes_nan"]
 
 
 def takes_nan(module: nn.Module | Callable | None) -> bool:
@@ -17,6 +18,11 @@ def takes_nan(module: nn.Module | Callable | None) -> bool:
     if type(module) is nn.Sequential and len(module):
         return takes_nan(module[0])
     return bool(getattr(module, "takes_nan", False))
+
+
+def filled(x: torch.Tensor) -> torch.Tensor:
+    """Replace NaN by 0, in a single pass."""
+    return x.nan_to_num(0.0, math.inf, -math.inf)
 
 
 class FillMissing(nn.Module):
@@ -61,8 +67,12 @@ class FillMissing(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.in_channels}, mask={self.mask}"
 
+    def filled_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of a filled sample: that of a sample, with more channels for a mask."""
+        return (self.out_channels, *sample_shape[1:])
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fill a batch (n, in_channels, ...), to (n, out_channels, ...)."""
-        missing = x.isnan()
-        filled = x.masked_fill(missing, 0.0)
-        return torch.cat((filled, missing.to(x.dtype)), dim=1) if self.mask else filled
+        if not self.mask:
+            return filled(x)
+        return torch.cat((filled(x), x.isnan().to(x.dtype)), dim=1)

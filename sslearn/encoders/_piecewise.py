@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ._checks import is_count
+from ._missing import filled
 
 __all__ = ["PiecewiseLinear"]
 
@@ -32,6 +33,11 @@ class PiecewiseLinear(nn.Module):
     and bounds all outputs: columns of two values stay as they are, up to half their distance
     beyond, and columns of one value give zero.
 
+    NaN is a missing value, for which all outputs of a column are 0: their mean, after
+    :meth:`from_rows`. A column in which values were missing there has one more output, behind all
+    others: 1 where its value is missing and else 0, before it is standardised as well. Columns
+    that miss values in the same rows share one, as those of a one-hot category do.
+
     Parameters
     ----------
     edges : sequence of sequences of float
@@ -40,6 +46,8 @@ class PiecewiseLinear(nn.Module):
     slack : float, default=0.0
         Distance beyond its borders over which the output of a column with a single bin continues,
         in widths of the bin.
+    flagged : sequence of int, default=()
+        Columns with an output that shows where a value is missing.
 
     References
     ----------
@@ -55,7 +63,11 @@ class PiecewiseLinear(nn.Module):
     tensor([[1.0000, 0.5000, 7.0000]])
     """
 
+    #: NaN is a missing value, which estimators then accept.
+    takes_nan = True
+
     column: torch.Tensor
+    flagged: torch.Tensor
     low: torch.Tensor
     slope: torch.Tensor
     least: torch.Tensor
@@ -63,7 +75,13 @@ class PiecewiseLinear(nn.Module):
     mean: torch.Tensor
     gain: torch.Tensor
 
-    def __init__(self, edges: Sequence[Sequence[float]], *, slack: float = 0.0) -> None:
+    def __init__(
+        self,
+        edges: Sequence[Sequence[float]],
+        *,
+        slack: float = 0.0,
+        flagged: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         # For each output: column, low border, slope, least and most.
         outputs: list[tuple[float, ...]] = []
@@ -81,9 +99,10 @@ class PiecewiseLinear(nn.Module):
             if not pairs:
                 outputs.append((i, 0.0, 1.0, -math.inf, math.inf))
         #: Numbers of input columns and of outputs.
-        self.in_features, self.width = len(edges), len(outputs)
+        self.in_features, self.width = len(edges), len(outputs) + len(flagged)
         each = torch.tensor(outputs, dtype=torch.float64).T
         self.register_buffer("column", each[0].long())
+        self.register_buffer("flagged", torch.tensor(flagged, dtype=torch.long))
         for name, values in zip(("low", "slope", "least", "most"), each[1:], strict=True):
             self.register_buffer(name, values.float())
         self.register_buffer("mean", torch.zeros(self.width))
@@ -101,7 +120,7 @@ class PiecewiseLinear(nn.Module):
         Parameters
         ----------
         rows : torch.Tensor of shape (n, in_features)
-            A few thousand training rows, standardised.
+            A few thousand training rows, standardised. NaN is a missing value.
         n_bins : int, default=16
             Maximum number of bins of a column. There are fewer where a column has fewer distinct
             values, or so many columns that they make more than 1024 outputs; with more columns than
@@ -118,7 +137,12 @@ class PiecewiseLinear(nn.Module):
                 f"[1, inf). Got {n_bins!r} instead."
             )
         rows = rows.detach().float().cpu()
-        ordered = rows.sort(dim=0).values.T.contiguous()  # (in_features, n)
+        missing = rows.isnan()
+        ordered = list(rows.sort(dim=0).values.T.contiguous())  # (in_features, n)
+        if bool(missing.any()):
+            # NaN comes last.
+            counts = missing.sum(0).tolist()
+            ordered = [line[: len(line) - n] for line, n in zip(ordered, counts, strict=True)]
         distinct = [torch.unique_consecutive(values) for values in ordered]
         n_cut = sum(len(values) > 2 for values in distinct)
         n_bins = min(n_bins, _OUTPUTS // max(n_cut, 1))
@@ -129,28 +153,63 @@ class PiecewiseLinear(nn.Module):
                 found.append(different[[0, -1]].tolist() if len(different) > 1 else [])
             else:
                 found.append(_borders(values, different, n_bins).tolist())
-        made = cls(found, slack=_SLACK)
-        outputs = made(rows)
-        made.mean.copy_(outputs.mean(0))
-        # Columns of one value give zero.
-        taught = made.most.isfinite()
-        made.gain.copy_(taught / outputs.std(0, correction=0).clamp_min(_RARE))
-        made.least.masked_fill_(~taught, 0.0)
-        made.most.masked_fill_(~taught, 0.0)
+        made = cls(found, slack=_SLACK, flagged=_flagged(missing))
+        made._standardize(rows)
         return made
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Encode rows (n, in_features): (n, `width`)."""
+    def _standardize(self, rows: torch.Tensor) -> None:
+        """Bring the outputs to zero mean and unit deviation over rows, where they are known."""
+        outputs = self._outputs(rows, rows)
+        known = outputs.isnan().logical_not()
+        if bool(known.all()):
+            mean, deviation = outputs.mean(0), outputs.std(0, correction=0)
+        else:
+            n_known = known.sum(0).clamp_min(1)
+            mean = outputs.nansum(0) / n_known
+            deviation = ((outputs - mean).square().nansum(0) / n_known).sqrt()
+        self.mean.copy_(mean)
+        # Columns of one value give zero.
+        taught = self.most.isfinite()
+        bounded = torch.cat((taught, taught.new_ones(len(self.flagged))))
+        self.gain.copy_(bounded / deviation.clamp_min(_RARE))
+        self.least.masked_fill_(~taught, 0.0)
+        self.most.masked_fill_(~taught, 0.0)
+
+    def _outputs(self, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        """Return all outputs before they are standardised, NaN where `x` is missing a value."""
+        columns = x.index_select(1, self.column)
+        # Subtracted first, which is exact near the border, whatever the column's scale.
+        found = ((columns - self.low) * self.slope).clamp(self.least, self.most)
+        if not len(self.flagged):
+            return found
+        missing = given.index_select(1, self.flagged).isnan()
+        return torch.cat((found, missing.to(x.dtype)), dim=1)
+
+    def forward(self, x: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode rows (n, in_features): (n, `width`).
+
+        If `x` is filled already, `given` is what it was before: NaN where values were missing.
+        """
         x = x.flatten(1)
         if x.shape[1] != self.in_features:
             raise ValueError(
                 f"PiecewiseLinear expects a batch of shape (n, {self.in_features}), or one that "
                 f"flattens to it. Got samples of {x.shape[1]} values instead."
             )
-        x = x.index_select(1, self.column)
-        # Subtracted first, which is exact near the border, whatever the column's scale.
-        x = (x - self.low) * self.slope
-        return x.clamp(self.least, self.most).sub(self.mean).mul(self.gain)
+        outputs = self._outputs(x, x if given is None else given.flatten(1))
+        return filled(outputs.sub(self.mean).mul(self.gain))
+
+
+def _flagged(missing: torch.Tensor) -> list[int]:
+    """Return the columns that miss values; of those that do in the same rows, the first."""
+    columns = missing.any(0).nonzero().flatten()
+    if not len(columns):
+        return []
+    _, same = missing[:, columns].unique(dim=1, return_inverse=True)
+    first: dict[int, int] = {}
+    for column, kind in zip(columns.tolist(), same.tolist(), strict=True):
+        first.setdefault(kind, column)
+    return sorted(first.values())
 
 
 def _borders(values: torch.Tensor, different: torch.Tensor, n_bins: int) -> torch.Tensor:

@@ -121,3 +121,32 @@ def test_groups_are_kept_by_clone_pickle_and_search():
     whole.set_params(featurecorruption__feature_groups=[[0, 1]])
     assert whole.get_params()["featurecorruption__feature_groups"] == [[0, 1]]
     assert repr(whole.augmentations[0]) == "FeatureCorruption(feature_groups=[[0, 1]], rate=0.2)"
+
+
+def test_missing_values_are_neither_given_nor_replaced():
+    x = torch.arange(2000.0).reshape(400, 5)
+    x[::3, 1] = x[::4, 3] = torch.nan
+    view = FeatureCorruption(rate=0.9)(x, seeded())
+    assert torch.equal(view.isnan(), x.isnan())
+    changed = (view != x) & ~x.isnan()
+    assert changed[:, 0].float().mean() > 0.85
+    assert 0.5 < changed[~x[:, 1].isnan(), 1].float().mean() < 0.7  # two thirds of 0.9
+    # Without missing values nothing else is drawn.
+    known = x.nan_to_num(0.0)
+    same = FeatureCorruption(rate=0.9)(known, seeded())
+    assert torch.equal(view[changed], same[changed])
+    assert torch.equal(GaussianNoise()(x, seeded()).isnan(), x.isnan())
+
+
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+def test_groups_with_a_missing_value_stay_as_they_are(groups):
+    x = _one_hot(500, (3, 4, 1), seeded()) + torch.arange(500.0)[:, None]
+    x[::5, 1] = torch.nan  # in one column of a group
+    x[::7, 3:7] = torch.nan  # in a whole group
+    view = FeatureCorruption(rate=1.0, feature_groups=groups)(x, seeded())
+    assert torch.equal(view.isnan(), x.isnan())
+    whole = ~x.isnan()[:, :3].any(1)
+    assert torch.equal(view[~whole, :3].nan_to_num(-1), x[~whole, :3].nan_to_num(-1))
+    # All of a group from one row: the numbers of the rows agree.
+    assert bool((view[whole, :3].floor().amax(1) - view[whole, :3].floor().amin(1) <= 1).all())
+    assert (view[whole, 0] != x[whole, 0]).float().mean() > 0.7

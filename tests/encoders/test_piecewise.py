@@ -113,3 +113,37 @@ def test_rows_of_another_width_are_refused():
 
 def test_it_prints_its_sizes():
     assert repr(PiecewiseLinear([[0, 1, 2], [0, 1]])) == "PiecewiseLinear(in_features=2, width=3)"
+
+
+def test_missing_values_have_bins_of_their_own():
+    rows = _rows()
+    rows[::4, 0] = torch.nan
+    rows[::5, 2] = rows[::5, 3] = torch.nan  # in the same rows: one output for both
+    encoding = PiecewiseLinear.from_rows(rows, n_bins=8)
+    assert encoding.flagged.tolist() == [0, 2]
+    outputs = encoding(rows)
+    assert outputs.shape == (3000, encoding.width)
+    assert bool(outputs.isfinite().all())
+    bins, flags = outputs[:, :-2], outputs[:, -2:]
+    assert bool((bins[::4][:, encoding.column == 0] == 0).all())
+    for flag, missing in zip(flags.T, rows[:, [0, 2]].isnan().T, strict=True):
+        assert flag[missing].min() > flag[~missing].max()
+        assert float(flag.mean()) == pytest.approx(0, abs=1e-4)
+        assert float(flag.std()) == pytest.approx(1, abs=1e-3)
+    # Borders and scales are those of the known values.
+    known = PiecewiseLinear.from_rows(rows[~rows[:, 0].isnan()], n_bins=8)
+    of_first = encoding.column == 0
+    for name in ("low", "slope", "mean", "gain"):
+        found, expected = getattr(encoding, name), getattr(known, name)
+        torch.testing.assert_close(
+            found[: len(encoding.column)][of_first], expected[: len(known.column)][of_first]
+        )
+
+
+def test_columns_that_were_complete_take_missing_values():
+    rows = _rows()
+    encoding = PiecewiseLinear.from_rows(rows)
+    assert not len(encoding.flagged)
+    row = rows[:1].clone()
+    row[0, :4] = torch.nan
+    assert torch.equal(encoding(row), torch.zeros(1, encoding.width))
