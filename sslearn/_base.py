@@ -47,6 +47,8 @@ _CALLED_WITH = {
     "augment": (("x", "generator"), "the views of x, a tensor"),
     "loss": (("predictions", "targets"), "a scalar tensor"),
     "lr_schedule": (("step", "n_steps"), "the factor on the learning rate, a number"),
+    "ema_decay": (("step", "n_steps"), "the weight of the old target, a number"),
+    "momentum": (("step", "n_steps"), "the weight of the old key network, a number"),
     "optimizer": (("parameter_groups",), None),  # which a class makes
 }
 
