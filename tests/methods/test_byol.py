@@ -118,7 +118,10 @@ def test_the_online_encoder_is_what_transforms():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"ema_decay": 1.5}, r"'ema_decay' parameter of BYOL .* \[0.0, 1.0\] or a callable. Got 1.5"),
+        (
+            {"ema_decay": 1.5},
+            r"'ema_decay' parameter of BYOL .* \[0.0, 1.0\] or a callable. Got 1.5",
+        ),
         ({"ema_decay": -0.1}, r"'ema_decay' parameter of BYOL .* Got -0.1"),
         ({"ema_schedule": "linear"}, "'ema_schedule' parameter of BYOL .* Got 'linear'"),
         ({"ema_decay_end": 1.1}, r"'ema_decay_end' parameter of BYOL .* Got 1.1"),
