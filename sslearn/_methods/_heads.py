@@ -14,9 +14,11 @@ from .._sklearn import Interval
 
 __all__ = [
     "HEAD",
+    "HIDDEN",
     "WIDTH",
     "ParallelHeads",
     "apply_pointwise",
+    "hidden_widths",
     "make_adapter",
     "make_head",
     "make_predictors",
@@ -24,9 +26,22 @@ __all__ = [
     "mlp_head",
 ]
 
-# Constraints of parameters that are a head, or the width of one of its layers.
+# Constraints of parameters that are a head, the width of a layer, or those of its hidden layers.
 HEAD = [callable, None]
 WIDTH = [Interval(Integral, 1, None, closed="left")]
+HIDDEN = [*WIDTH, tuple, list]
+
+
+def hidden_widths(given: int | Sequence[int], n_layers: int, *, name: str) -> tuple[int, ...]:
+    """Return the widths of hidden layers: those that are listed, or one for each of `n_layers`."""
+    if not isinstance(given, list | tuple):
+        return (given,) * n_layers
+    if not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in given):
+        raise ValueError(
+            f"The '{name}' parameter must be the width of each hidden layer, an int of at least 1, "
+            f"or a list of such widths. Got {given!r} instead."
+        )
+    return tuple(map(int, given))
 
 
 def mlp_head(
@@ -132,19 +147,20 @@ def make_siamese_heads(estimator, width: int) -> tuple[Features, Features]:
     width : int
         Features that come in.
     """
-    hidden = estimator.projection_hidden_dim
+    hidden = hidden_widths(estimator.projection_hidden_dim, 2, name="projection_hidden_dim")
     projector = make_head(
         estimator.projector,
         width,
-        (hidden, hidden, estimator.projection_dim),
+        (*hidden, estimator.projection_dim),
         name="projector",
         norm_input=True,
         norm_output=True,
     )
+    hidden = hidden_widths(estimator.prediction_hidden_dim, 1, name="prediction_hidden_dim")
     predictor = make_head(
         estimator.predictor,
         projector.width,
-        (estimator.prediction_hidden_dim, projector.width),
+        (*hidden, projector.width),
         name="predictor",
         out=projector.width,
     )

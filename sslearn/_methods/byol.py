@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -12,7 +13,7 @@ from .._objective import Objective, jointly
 from .._sklearn import StrOptions
 from ._docs import shared_docs
 from ._ema import DECAY, DECAY_END, DECAY_SCHEDULE, DECAY_STEPS, MomentumCopy
-from ._heads import HEAD, WIDTH, make_siamese_heads
+from ._heads import HEAD, HIDDEN, WIDTH, make_siamese_heads
 from ._losses import negative_cosine, resolve_loss
 
 __all__ = ["BYOL"]
@@ -69,10 +70,12 @@ class BYOL(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections, which the prediction head predicts. Paper: 256.
-    projection_hidden_dim : int, default=256
-        Width of the two hidden layers of the projection head. Paper: one, of 4096.
-    prediction_hidden_dim : int, default=256
-        Width of the hidden layer of the prediction head. Paper: 4096.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+        any number of layers. Paper: one, of 4096.
+    prediction_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the prediction head; a sequence gives the width of each of any
+        number of layers. Paper: 4096.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. An empty ``nn.Sequential()`` gives no head.
@@ -130,8 +133,8 @@ class BYOL(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
-        "prediction_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
+        "prediction_hidden_dim": HIDDEN,
         "projector": HEAD,
         "predictor": HEAD,
         "loss": [StrOptions({"cosine"}), callable],

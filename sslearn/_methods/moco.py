@@ -15,7 +15,7 @@ from .._objective import Batch, Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
 from ._ema import DECAY, DECAY_END, DECAY_SCHEDULE, DECAY_STEPS, MomentumCopy
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
 from ._losses import info_nce
 from ._moco_queue import KeyQueue
 
@@ -90,8 +90,9 @@ class MoCo(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of queries and keys. Paper: 128.
-    projection_hidden_dim : int, default=256
-        Width of the hidden layer of the projection head. Paper: 2048.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+        number of layers. Paper: 2048.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
@@ -150,7 +151,7 @@ class MoCo(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
         "projector": HEAD,
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "momentum": DECAY,
@@ -233,7 +234,8 @@ class MoCo(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        widths = (self.projection_hidden_dim, self.projection_dim)
+        hidden = hidden_widths(self.projection_hidden_dim, 1, name="projection_hidden_dim")
+        widths = (*hidden, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
         # A longer queue would hold the same samples again.
         queue = KeyQueue(min(self.queue_size, len(data)), projector.width)

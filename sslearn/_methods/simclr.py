@@ -11,7 +11,7 @@ from .._base import BaseSSL
 from .._objective import Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
 from ._losses import nt_xent
 
 __all__ = ["SimCLR"]
@@ -44,8 +44,9 @@ class SimCLR(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections that are compared.
-    projection_hidden_dim : int, default=256
-        Width of the hidden layer of the projection head.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+        number of layers.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
@@ -77,7 +78,7 @@ class SimCLR(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
         "projector": HEAD,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
@@ -142,6 +143,7 @@ class SimCLR(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        widths = (self.projection_hidden_dim, self.projection_dim)
+        hidden = hidden_widths(self.projection_hidden_dim, 1, name="projection_hidden_dim")
+        widths = (*hidden, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
         return _SimCLRObjective(encoder, projector, self.temperature)

@@ -184,12 +184,12 @@ class LearningRate:
     def end_epoch(self, loss: float, step: int) -> None:
         """Pass the loss of an epoch, after which `step` steps were made, to a scheduler."""
         # After the last epoch there is no rate to set; some schedulers refuse more steps.
-        if self.scheduler is not None and self.interval == "epoch" and step < self.n_steps:
-            if step >= self.n_warmup:
-                self._advance(loss)
+        if self.interval == "epoch" and self.n_warmup <= step < self.n_steps:
+            self._advance(loss)
 
     def _advance(self, *loss: float) -> None:
-        assert self.scheduler is not None
+        if self.scheduler is None:
+            return
         own, groups = self._own_groups(), self.optimizer.param_groups
         before = [group["lr"] for group in groups]
         # torch warns where no step came before; a gradient scaler may have left it out.
