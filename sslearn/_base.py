@@ -84,6 +84,7 @@ class BaseSSL(
         "warmup_fraction": [Interval(Real, 0, 1, closed="both")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "keep_objective": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", *PRECISIONS})],
         "trainer_params": [dict, None],
@@ -360,7 +361,8 @@ class BaseSSL(
 
 def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    optional = ("augment", "cached_views")  # methods without views leave them out
+    # Methods without views leave two out; those whose heads are of no use later, one.
+    optional = ("augment", "cached_views", "keep_objective")
     shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):

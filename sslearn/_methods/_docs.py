@@ -80,6 +80,9 @@ _PARAMETERS = {
     "n_iter_no_change": """int
     Stop after this many epochs without a better validation loss, and restore the best weights.
     Needs ``validation_fraction``. If None, train for all epochs.""",
+    "keep_objective": """bool
+    Keep all that was trained as ``objective_``: heads, target networks and projectors too, which
+    ``transform`` has no use for. ``objective_(x)`` returns their outputs for raw samples.""",
     "device": """str
     "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU if there is one.""",
     "precision": """{"auto", "float32", "bfloat16", "float16"}
@@ -133,6 +136,9 @@ _WITHOUT_VIEWS = {
 _ATTRIBUTES = """encoder_ : nn.Module
     The trained encoder including its standardisation, in eval mode, on the CPU: maps raw samples
     to features.
+objective_ : nn.Module
+    All networks that were trained, in eval mode, on the CPU; only with ``keep_objective``. Called
+    with raw samples, a tensor, it returns their outputs by name, such as "projections".
 loss_curve_ : list of float
     Mean loss of each epoch.
 validation_loss_curve_ : list of float

@@ -34,8 +34,8 @@ HIDDEN = [*WIDTH, tuple, list]
 def hidden_widths(given: int | Sequence[int], n_layers: int, *, name: str) -> tuple[int, ...]:
     """Return the widths of hidden layers: those that are listed, or one for each of `n_layers`."""
     if not isinstance(given, list | tuple):
-        return (given,) * n_layers
-    if not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in given):
+        return (int(given),) * n_layers  # type: ignore[arg-type]
+    if not all(isinstance(w, Integral) and not isinstance(w, bool) and int(w) > 0 for w in given):
         raise ValueError(
             f"The '{name}' parameter must be the width of each hidden layer, an int of at least 1, "
             f"or a list of such widths. Got {given!r} instead."

@@ -157,6 +157,19 @@ class LFRObjective(Objective):
         pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
         return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
 
+    def outputs(self, batch):
+        adapted = self._encode(batch.x)
+        return {
+            "features": self.encoder(batch.x),
+            "adapted": adapted,
+            "predictions": list(self.predictors(adapted).split(self.predictors.widths, 1)),
+            "targets": [projector(batch.samples) for projector in self.projectors],
+        }
+
+    def release(self) -> None:
+        # Caches lead to the data, and what makes predictors to the estimator.
+        del self.targets, self._features, self.make_predictors
+
     def train(self, mode: bool = True) -> LFRObjective:
         """Set the mode; projectors never change, so they stay in eval mode."""
         super().train(mode)

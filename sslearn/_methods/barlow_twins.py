@@ -29,6 +29,10 @@ class _BarlowTwinsObjective(Objective):
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return barlow_twins(z1, z2, self.off_diagonal_weight)
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        return {"features": h, "projections": self.projector(h)}
+
 
 @shared_docs
 class BarlowTwins(BaseSSL):
@@ -117,6 +121,8 @@ class BarlowTwins(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -145,6 +151,8 @@ class BarlowTwins(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

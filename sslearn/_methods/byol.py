@@ -53,6 +53,16 @@ class _BYOLObjective(Objective):
     def measured(self, step: int, n_steps: int) -> dict[str, float]:
         return {"ema_decay": self.target.decay_at(step, n_steps)}
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        z = self.projector(h)
+        return {
+            "features": h,
+            "projections": z,
+            "predictions": self.predictor(z),
+            "targets": self.target(batch.x),
+        }
+
 
 @shared_docs
 class BYOL(BaseSSL):
@@ -174,6 +184,8 @@ class BYOL(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -208,6 +220,8 @@ class BYOL(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

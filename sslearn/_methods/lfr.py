@@ -169,6 +169,8 @@ class LFR(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -204,6 +206,8 @@ class LFR(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

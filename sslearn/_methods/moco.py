@@ -73,6 +73,11 @@ class _MoCoObjective(Objective):
     def measured(self, step: int, n_steps: int) -> dict[str, float]:
         return {"ema_decay": self.key_network.decay_at(step, n_steps)}
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        keys = self._keys(batch.x)
+        return {"features": h, "projections": self.projector(h), "keys": keys}
+
 
 @shared_docs
 class MoCo(BaseSSL):
@@ -192,6 +197,8 @@ class MoCo(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -226,6 +233,8 @@ class MoCo(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

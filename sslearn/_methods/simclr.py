@@ -28,6 +28,10 @@ class _SimCLRObjective(Objective):
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return nt_xent(z1, z2, self.temperature)
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        return {"features": h, "projections": self.projector(h)}
+
 
 @shared_docs
 class SimCLR(BaseSSL):
@@ -107,6 +111,8 @@ class SimCLR(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -135,6 +141,8 @@ class SimCLR(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

@@ -26,6 +26,11 @@ class _SimSiamObjective(Objective):
         # Targets are constants: without this stop of the gradient the features collapse.
         return (negative_cosine(p1, z2.detach()) + negative_cosine(p2, z1.detach())) / 2
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        z = self.projector(h)
+        return {"features": h, "projections": z, "predictions": self.predictor(z)}
+
 
 @shared_docs
 class SimSiam(BaseSSL):
@@ -117,6 +122,8 @@ class SimSiam(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -146,6 +153,8 @@ class SimSiam(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

@@ -29,6 +29,10 @@ class _VICRegObjective(Objective):
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return vicreg(z1, z2, *self.weights)
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        return {"features": h, "projections": self.projector(h)}
+
 
 @shared_docs
 class VICReg(BaseSSL):
@@ -125,6 +129,8 @@ class VICReg(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -155,6 +161,8 @@ class VICReg(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
