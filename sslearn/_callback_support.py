@@ -18,7 +18,7 @@ _HOOKS = ("setup", "teardown", "on_fit_task_begin", "on_fit_task_end")
 
 
 class CallbackSupport:
-    """What an estimator inherits to have callbacks."""
+    """Base of estimators, by which they have callbacks."""
 
     def set_callbacks(self, *callbacks):
         """Set the callbacks of the estimator, in place of those it has.

@@ -246,9 +246,9 @@ class TestOnlineProbe:
             OnlineProbe(LogisticRegression(), X, y)
         three = TensorDataset(*[torch.from_numpy(X)] * 3)
         for rows_of, found in (
-            (tensors, "tuple of 1"),
-            (three, "tuple of 3"),
-            (Items(X), "ndarra"),
+            (tensors, "list of 1"),
+            (three, "list of 3"),
+            (Items(X), "Tensor"),
         ):
             probe = OnlineProbe(LogisticRegression(), DataLoader(rows_of), X_val=X, y_val=y)
             before = small("SimCLR")
@@ -356,7 +356,7 @@ def test_the_first_signal_ends_a_long_callback(data, number, task_name, n_epochs
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
-class Older(CallbackSupport, SimCLR):
+class Older(*((CallbackSupport, SimCLR) if NEW else (SimCLR,))):
     """An estimator with the callbacks that it has under scikit-learn below 1.9."""
 
     @ends_callbacks(fit_context)(prefer_skip_nested_validation=True)

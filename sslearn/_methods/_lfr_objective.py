@@ -1,4 +1,4 @@
-"""What LFR trains: an encoder, and predictors of the outputs of random networks."""
+"""The objective of LFR: an encoder, and predictors of the outputs of random networks."""
 
 from __future__ import annotations
 
