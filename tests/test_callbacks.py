@@ -24,6 +24,8 @@ from sslearn.callbacks import OnlineProbe
 from sslearn.encoders import default_encoder
 
 NEW = parse_version(sklearn.__version__) >= parse_version("1.9")
+# Older versions of scikit-learn call newer ones of scipy by arguments that these deprecate.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
 needs_callbacks = pytest.mark.skipif(not NEW, reason="scikit-learn below 1.9 has no callbacks")
 
 
