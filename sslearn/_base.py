@@ -33,6 +33,7 @@ from ._sklearn import (
 from ._training._auto import PRECISIONS, resolve_batch_size, resolve_device
 from ._training._history import History
 from ._training._memory import out_of_memory_explained
+from ._training._schedules import check_schedule
 from ._training._settings import check_trainer_params
 from .encoders import default_encoder
 from .metrics import effective_rank
@@ -46,7 +47,8 @@ _RANK_ROWS = 25_600
 _CALLED_WITH = {
     "augment": (("x", "generator"), "the views of x, a tensor"),
     "loss": (("predictions", "targets"), "a scalar tensor"),
-    "lr_schedule": (("step", "n_steps"), "the factor on the learning rate, a number"),
+    "ema_decay": (("step", "n_steps"), "the weight of the old target, a number"),
+    "momentum": (("step", "n_steps"), "the weight of the old key network, a number"),
     "optimizer": (("parameter_groups",), None),  # which a class makes
 }
 
@@ -79,10 +81,11 @@ class BaseSSL(
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions({"adamw", "adam", "sgd", "lars"}), callable],
-        "lr_schedule": [StrOptions({"cosine", "constant", "plateau"}), callable],
+        "lr_schedule": [StrOptions({"cosine", "constant", "plateau"}), callable, dict],
         "warmup_fraction": [Interval(Real, 0, 1, closed="both")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "keep_objective": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", *PRECISIONS})],
         "trainer_params": [dict, None],
@@ -358,6 +361,7 @@ class BaseSSL(
                 "which sets its own width: leave one of them None."
             )
         check_trainer_params(self.trainer_params, type(self).__name__)
+        check_schedule(self.lr_schedule)
         for name, (arguments, value) in _CALLED_WITH.items():
             given = getattr(self, name, None)
             if callable(given):
@@ -366,8 +370,9 @@ class BaseSSL(
 
 def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    # Methods without views, or not for tables, leave them out.
-    optional = ("augment", "cached_views", "categorical_features")
+    # Methods without views, or not for tables, leave some out; those whose heads are of no use
+    # later, the last.
+    optional = ("augment", "cached_views", "categorical_features", "keep_objective")
     shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):

@@ -111,6 +111,14 @@ class _Built:
         to_memory_format(encoder.cpu().eval(), channels_last=False)
         return encoder
 
+    def kept(self) -> Objective:
+        """Turn the objective into ``objective_``, once the encoder is published."""
+        *before, _ = self.encoder.children()  # all that comes before its features
+        to_samples = before[0] if len(before) == 1 else nn.Sequential(*before)
+        kept = self.objective.keep(to_samples, self.batches.data.stem)
+        to_memory_format(kept, channels_last=False)
+        return kept
+
 
 def fit(estimator, X: Any, y: Any) -> History:
     """Fit an estimator, and return the history of its training."""
@@ -159,6 +167,8 @@ def fit(estimator, X: Any, y: Any) -> History:
             for name, value in built.fitted(history).items():
                 setattr(estimator, name, value)
             estimator._publish(built.objective)
+            if getattr(estimator, "keep_objective", False):
+                estimator.objective_ = built.kept()
             callbacks.end()
     history.interrupted = stop.cause
     return history

@@ -299,7 +299,7 @@ def _named(function: Callable) -> str:
 
 
 def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, name: str):
-    """Copy `given` if it is a module, otherwise call it with `arguments`, a shape or widths.
+    """Copy `given` if it is a module, otherwise call it with `arguments`: a shape, widths, none.
 
     Modules are recognised first, since they are callable too.
     """
@@ -312,9 +312,9 @@ def build_module(given: nn.Module | Callable[..., nn.Module], *arguments: Any, n
         )
     shown = tuple(map(repr, arguments))
     check_call(given, name, *shown)
-    kind = "a shape (a tuple of ints)" if isinstance(arguments[0], tuple) else "a width (an int)"
-    if len(arguments) > 1:
-        kind = "two widths (ints)"
+    kind = "a width (an int)" if len(arguments) == 1 else "two widths (ints)"
+    if not arguments or isinstance(arguments[0], tuple):
+        kind = "a shape (a tuple of ints)" if arguments else "no arguments, which it has,"
     words = f"is called with {kind} and must return a torch.nn.Module"
     made = call(given, name, *arguments, words=words)
     if not isinstance(made, nn.Module):

@@ -29,6 +29,10 @@ The contract, for those who write a method. All hooks have defaults; most method
     If None, training lasts for all epochs.
 ``features``
     The module that becomes ``encoder_``; the encoder's stem, if it has one, is put before it.
+``outputs(batch)``
+    Outputs of the networks, by name, of the samples themselves: what ``objective_`` returns.
+``release()``
+    Called after the last step: drops what was computed of samples, before the objective is kept.
 """
 
 from __future__ import annotations
@@ -147,6 +151,37 @@ class Objective(nn.Module):
     def max_steps(self, steps_per_phase: int) -> int | None:
         """Return the number of steps after which training ends early; by default None."""
         return None
+
+    def outputs(self, batch: Batch) -> dict[str, Any]:
+        """Return the outputs of the networks for ``batch.x``, by name; by default the features."""
+        return {"features": self.encoder(batch.x)}
+
+    def release(self) -> None:
+        """Drop what was computed of the training samples; by default nothing."""
+
+    def keep(self, to_samples: nn.Module, to_inputs: nn.Module | None) -> Objective:
+        """Become ``objective_``: in eval mode, and called with raw samples, as ``encoder_`` is.
+
+        Parameters
+        ----------
+        to_samples : nn.Module
+            Standardises raw samples.
+        to_inputs : nn.Module or None
+            The encoder's stem, if it has one.
+        """
+        self.release()
+        self.to_samples = to_samples
+        self.to_inputs = to_inputs
+        return self.eval()
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        """Return the outputs of the networks for raw samples, by name, without gradients."""
+        samples = self.to_samples(x)
+        inputs = samples if self.to_inputs is None else self.to_inputs(samples)
+        generator = torch.Generator(samples.device).manual_seed(0)
+        # Copies, since a network may begin in place and others follow.
+        return self.outputs(Batch(samples.clone, None, (), generator, x=inputs.clone))
 
     def train(self, mode: bool = True) -> Objective:
         """Set the mode; what the caller froze stays in eval, so its batch statistics stay too."""

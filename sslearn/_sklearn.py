@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sklearn
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import (
     Interval,
@@ -15,30 +14,10 @@ from sklearn.utils.validation import _check_feature_names as check_feature_names
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn below 1.9
+    from ._callback_support import CallbackSupport as CallbackSupportMixin
+    from ._callback_support import ends_callbacks
 
-    class _NoCallbacks:
-        """A callback context without callbacks."""
-
-        def subcontext(self, **kwargs) -> _NoCallbacks:
-            return self
-
-        def call_on_fit_task_begin(self, **kwargs) -> _NoCallbacks:
-            return self
-
-        def call_on_fit_task_end(self, **kwargs) -> bool:
-            return False
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        def set_callbacks(self, *callbacks):
-            """Raise an error: this version of scikit-learn has no callbacks."""
-            raise ImportError(
-                "set_callbacks needs scikit-learn 1.9 or newer, which has callbacks. Found "
-                f"scikit-learn {sklearn.__version__}."
-            )
-
-        def _init_callback_context(self, **kwargs) -> _NoCallbacks:
-            return _NoCallbacks()
-
+    fit_context = ends_callbacks(fit_context)
 
 __all__ = [
     "Booleans",

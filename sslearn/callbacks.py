@@ -1,6 +1,7 @@
 """Callbacks for ``estimator.set_callbacks``, in addition to those of ``sklearn.callback``.
 
-They need scikit-learn 1.9 or newer.
+scikit-learn has these, and passes callbacks through meta-estimators, from version 1.9 on. With an
+older one, set them on the estimator itself, also in a pipeline: ``pipeline[1].set_callbacks(...)``.
 """
 
 from __future__ import annotations
@@ -8,11 +9,22 @@ from __future__ import annotations
 from numbers import Integral
 
 from sklearn.base import clone
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ._base import BaseSSL
+from ._data._labels import read_labels
 
 __all__ = ["OnlineProbe"]
+
+
+def _check_labelled(rows, names):
+    """Refuse samples without labels that have none in them either."""
+    if not isinstance(rows, Dataset | DataLoader):
+        raise ValueError(
+            f"The {names} parameters of OnlineProbe must be samples and their labels, or a Dataset "
+            f"or DataLoader of pairs (x, y) without other labels. Got {type(rows).__name__} "
+            "without labels."
+        )
 
 
 class OnlineProbe:
@@ -27,13 +39,13 @@ class OnlineProbe:
         A classifier or regressor, or a pipeline that ends in one. Only clones of it are fitted.
     X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
         Samples to fit it on, as the self-supervised estimator sees them: inside a pipeline, as they
-        come out of the steps before.
-    y : array-like
-        Their labels.
+        come out of the steps before. A DataLoader must not shuffle.
+    y : array-like, default=None
+        Their labels. If None, those in X, a Dataset or DataLoader of pairs (x, y); read once.
     X_val : array-like, DataFrame, Tensor, torch Dataset or DataLoader
         Samples to score it on.
-    y_val : array-like
-        Their labels.
+    y_val : array-like, default=None
+        Their labels. If None, those in ``X_val``.
     every : int, default=5
         Number of epochs between two probes.
     scoring : str or callable, default=None
@@ -75,7 +87,7 @@ class OnlineProbe:
 
     _DATA = ("X", "y", "X_val", "y_val")
 
-    def __init__(self, estimator, X, y, X_val, y_val, every=5, scoring=None):
+    def __init__(self, estimator, X, y=None, X_val=None, y_val=None, every=5, scoring=None):
         from sklearn.metrics import check_scoring  # a second of imports, paid only with a probe
 
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
@@ -83,7 +95,15 @@ class OnlineProbe:
                 f"The 'every' parameter of OnlineProbe must be an int of at least 1. Got {every!r} "
                 "instead."
             )
+        if X_val is None:
+            raise ValueError(
+                "The 'X_val' parameter of OnlineProbe must be held-out samples to score on. Got "
+                "None instead."
+            )
         for rows, labels, names in ((X, y, "'X' and 'y'"), (X_val, y_val, "'X_val' and 'y_val'")):
+            if labels is None:
+                _check_labelled(rows, names)
+                continue
             counted = hasattr(rows, "__len__") and not isinstance(rows, DataLoader)
             if counted and len(rows) != len(labels):
                 raise ValueError(
@@ -116,6 +136,11 @@ class OnlineProbe:
                 f"{type(estimator).__name__}; in a pipeline, set it on the step: "
                 "pipeline.named_steps['simclr'].set_callbacks(probe)."
             )
+        # Read before the training, which an error must not come after.
+        if self.X is not None and self.y is None:
+            self.y = read_labels(self.X)
+        if self.X_val is not None and self.y_val is None:
+            self.y_val = read_labels(self.X_val)
         self.histories_.append([])
 
     def teardown(self, estimator, context):

@@ -15,11 +15,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from sslearn import SimCLR
+from sslearn._callback_support import CallbackSupport, ends_callbacks
+from sslearn._sklearn import fit_context
 from sslearn.callbacks import OnlineProbe
 from sslearn.encoders import default_encoder
 
 NEW = parse_version(sklearn.__version__) >= parse_version("1.9")
+# Older versions of scikit-learn call newer ones of scipy by arguments that these deprecate.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
 needs_callbacks = pytest.mark.skipif(not NEW, reason="scikit-learn below 1.9 has no callbacks")
 
 
@@ -36,6 +42,17 @@ def _probe(X, y, **params):
 
 def _weights(model):
     return [value.numpy().tobytes() for value in model.encoder_.state_dict().values()]
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
 
 
 class Recorder:
@@ -59,13 +76,6 @@ class Recorder:
         return self.stop_after is not None and context.task_id + 1 >= self.stop_after
 
 
-@pytest.mark.skipif(NEW, reason="scikit-learn has callbacks")
-def test_older_scikit_learn_says_so_in_one_sentence(data):
-    with pytest.raises(ImportError, match=r"set_callbacks needs scikit-learn 1\.9 or newer"):
-        small("SimCLR").set_callbacks(_probe(*data))
-
-
-@needs_callbacks
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 class TestEveryEstimator:
     @pytest.mark.parametrize("trainer_params", [None, {"accumulate_grad_batches": 1}])
@@ -98,7 +108,6 @@ class TestEveryEstimator:
         assert probe.history_[-1] == (5, expected)
 
 
-@needs_callbacks
 class TestOnlineProbe:
     def test_it_sees_the_features_of_its_epoch(self, data):
         # With a constant rate and the same seed, a fit of two epochs is the first half of four.
@@ -159,6 +168,11 @@ class TestOnlineProbe:
         pipeline[1].set_callbacks(probe)
         pipeline.fit(X, y)
         assert len(probe.history_) == 2
+
+    @needs_callbacks
+    def test_a_pipeline_itself_is_refused(self, data):
+        X, y = data
+        probe = _probe(X, y, every=1)
         with pytest.raises(TypeError, match="Got Pipeline; in a pipeline, set it on the step"):
             make_pipeline(StandardScaler(), LogisticRegression()).set_callbacks(probe).fit(X, y)
 
@@ -199,6 +213,50 @@ class TestOnlineProbe:
         assert set(vars(model)) == before | {"_skl_callbacks"}
         model.set_callbacks()
         assert set(vars(model)) == before
+
+    @pytest.mark.parametrize("kind", ["loader", "dataset", "mixed"])
+    def test_labels_come_from_the_items(self, data, kind, monkeypatch):
+        X, y = data
+        y = np.where(y, "yes", "no")
+        numbers = {"yes": 1, "no": 0}
+        pairs = [(x, numbers[label]) for x, label in zip(X, y, strict=True)]
+        train, held_out = Items(pairs[:40]), Items(pairs[40:])
+        if kind == "loader":
+            train, held_out = (DataLoader(rows, batch_size=16) for rows in (train, held_out))
+        labels = [numbers[label] for label in y[40:]] if kind == "mixed" else None
+        if kind == "mixed":
+            held_out = X[40:]
+        probe = OnlineProbe(LogisticRegression(), train, X_val=held_out, y_val=labels, every=1)
+        small("SimCLR").set_callbacks(probe).fit(X)
+        numbered = np.array([numbers[label] for label in y])
+        plain = _probe(X, numbered, every=1)
+        small("SimCLR").set_callbacks(plain).fit(X)
+        assert probe.history_ == plain.history_
+        small("SimCLR").set_callbacks(probe).fit(X)  # again, with the labels that were read
+        assert probe.histories_[0] == probe.histories_[1]
+        assert pickle.loads(pickle.dumps(probe)).y is None
+
+    def test_samples_without_labels(self, data):
+        X, y = data
+        tensors = TensorDataset(torch.from_numpy(X))
+        message = "'X' and 'y' parameters of OnlineProbe must be samples and .* Got ndarray without"
+        with pytest.raises(ValueError, match=message):
+            OnlineProbe(LogisticRegression(), X, X_val=X, y_val=y)
+        with pytest.raises(ValueError, match="'X_val' and 'y_val' .* Got list without labels"):
+            OnlineProbe(LogisticRegression(), X, y, X.tolist())
+        with pytest.raises(ValueError, match="'X_val' parameter of OnlineProbe .* Got None"):
+            OnlineProbe(LogisticRegression(), X, y)
+        three = TensorDataset(*[torch.from_numpy(X)] * 3)
+        for rows_of, found in (
+            (tensors, "list of 1"),
+            (three, "list of 3"),
+            (Items(X), "Tensor"),
+        ):
+            probe = OnlineProbe(LogisticRegression(), DataLoader(rows_of), X_val=X, y_val=y)
+            before = small("SimCLR")
+            with pytest.raises(ValueError, match=rf"must be pairs \(x, y\)\. Got {found}"):
+                before.set_callbacks(probe).fit(X)
+            assert not hasattr(before, "encoder_")
 
     def test_bad_input(self, data):
         X, y = data
@@ -285,7 +343,6 @@ class LongLast(Recorder):
             self.told.append("after the signal")
 
 
-@needs_callbacks
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("task_name", "n_epochs"), [("epoch", 1), ("fit", 3)])
@@ -299,3 +356,60 @@ def test_the_first_signal_ends_a_long_callback(data, number, task_name, n_epochs
     assert "after the signal" not in callback.told
     assert (model.n_iter_, model.transform(data[0]).shape[0]) == (n_epochs, 60)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+class Older(*((CallbackSupport, SimCLR) if NEW else (SimCLR,))):
+    """An estimator with the callbacks that it has under scikit-learn below 1.9."""
+
+    @ends_callbacks(fit_context)(prefer_skip_nested_validation=True)
+    def _fit(self, X, y):
+        return SimCLR._fit.__wrapped__(self, X, y)
+
+
+def _older(**params):
+    settings = {"max_epochs": 2, "batch_size": 16, "embedding_dim": 8, "random_state": 0}
+    return Older(**{**settings, "device": "cpu", **params})
+
+
+class TestWithoutThoseOfScikitLearn:
+    def test_the_tasks_of_a_fit_are_the_same(self, data):
+        X, _ = data
+        own, recorder = Recorder(), Recorder()
+        small("SimCLR").set_callbacks(recorder).fit(X, "labels")
+        _older().set_callbacks(own).fit(X, "labels")
+        assert own.told == recorder.told
+        assert own.told[-1] == ("teardown", "fit")
+
+    def test_the_probe_and_early_ends_are_the_same(self, data):
+        X, y = data
+        first, second = _probe(X, y, every=2), _probe(X, y, every=2)
+        model = small("SimCLR", max_epochs=5).set_callbacks(first).fit(X)
+        older = _older(max_epochs=5).set_callbacks(second, Recorder()).fit(X)
+        assert first.history_ == second.history_
+        assert _weights(model) == _weights(older)
+        assert _older(max_epochs=9).set_callbacks(Recorder(stop_after=3)).fit(X).n_iter_ == 3
+
+    def test_clones_and_pickles_keep_them(self, data):
+        X, y = data
+        probe = _probe(X, y, every=1)
+        model = _older().set_callbacks(probe)
+        GridSearchCV(model, {"learning_rate": [1e-3, 1e-2]}, cv=2, error_score="raise").fit(X)
+        assert [len(history) for history in probe.histories_] == [2] * 5
+        model.fit(X)
+        assert pickle.loads(pickle.dumps(model))._skl_callbacks[0].history_ == probe.history_
+
+    def test_torn_down_after_an_error(self, data):
+        X, _ = data
+        recorder = Recorder()
+        model = _older(learning_rate=1e30, optimizer="sgd").set_callbacks(recorder)
+        before = set(vars(model))
+        with pytest.raises(ValueError, match="The loss of Older became"):
+            model.fit(X * 1e6)
+        assert recorder.told[-1] == ("teardown", "fit")
+        assert set(vars(model)) == before
+
+    def test_what_is_not_a_callback(self):
+        for wrong in ("progress", Recorder):
+            with pytest.raises(TypeError, match="set_callbacks takes callbacks, objects with"):
+                _older().set_callbacks(wrong)
+        assert not hasattr(_older().set_callbacks(Recorder()).set_callbacks(), "_skl_callbacks")

@@ -26,6 +26,7 @@ SHARED = [
     "warmup_fraction",
     "validation_fraction",
     "n_iter_no_change",
+    "keep_objective",
     "device",
     "precision",
     "trainer_params",

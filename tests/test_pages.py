@@ -5,7 +5,11 @@ import importlib
 import pathlib
 import re
 
+import numpy as np
 import pytest
+from estimators import ESTIMATORS
+
+from sslearn import BYOL, CPC, LFR, SimCLR
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -15,6 +19,14 @@ def _anchors(page):
     """Yield what the headings of a page are linked by."""
     for title in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M):
         yield re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _blocks(page):
+    """Yield the Python code of a page, block by block."""
+    text = page.read_text(encoding="utf-8")
+    for code in re.findall(r"^ *```python\n(.*?)^ *```$", text, re.S | re.M):
+        indent = len(code) - len(code.lstrip(" "))
+        yield "\n".join(line[indent:] for line in code.splitlines())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -29,12 +41,8 @@ def test_links_are_relative_and_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_compiles_and_imports_what_there_is(page):
-    for code in re.findall(
-        r"^ *```python\n(.*?)^ *```$", page.read_text(encoding="utf-8"), re.S | re.M
-    ):
-        indent = len(code) - len(code.lstrip(" "))
-        lines = [line[indent:] for line in code.splitlines()]
-        for node in ast.walk(ast.parse("\n".join(lines))):
+    for code in _blocks(page):
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
@@ -44,6 +52,42 @@ def test_code_compiles_and_imports_what_there_is(page):
 def test_functions_that_are_given_to_estimators_have_names(name):
     # Neither pickle nor Pipeline(memory=...) takes a lambda.
     assert not re.search(r"lambda (shape|x)\b", (ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_each_fit_of_coming_from_runs():
+    np.random.seed(0)  # the page has no random_state everywhere
+    found = {}
+    blocks = list(_blocks(ROOT / "docs" / "coming_from.md"))
+    for code in blocks:
+        exec(compile(code, "coming_from.md", "exec"), found)
+    assert [epoch for epoch, _ in found["probe"].history_] == [1, 2]
+    assert len(found["outputs"]["predictions"]) == len(found["outputs"]["targets"]) == 4
+    assert found["projections"].shape == (96, 128)
+    assert found["features"].shape[0] == 96
+
+
+def test_keywords_of_other_libraries_are_pythons_own_errors():
+    for estimator, name in (
+        (BYOL, "backbone"),
+        (BYOL, "criterion"),
+        (BYOL, "schedule"),
+        (SimCLR, "hidden_dims"),
+        (SimCLR, "lr"),
+        (LFR, "num_targets"),
+        (CPC, "num_input_channels"),
+    ):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            estimator(**{name: None})
+
+
+def test_parameters_that_coming_from_names_exist():
+    text = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    known = {name for cls in ESTIMATORS.values() for name in cls().get_params()}
+    known |= {"X_val", "groups"}  # of fit
+    rows = [line.split("|")[2] for line in text.splitlines() if line.startswith("|")]
+    named = {name for row in rows for name in re.findall(r"`(?:\w+\()?(\w+)=", row)}
+    assert len(named) > 15
+    assert named <= known, named - known
 
 
 def _contributing():

@@ -71,19 +71,26 @@ _PARAMETERS = {
     "optimizer": """{"adamw", "adam", "sgd", "lars"} or callable
     A callable takes parameter groups, which hold learning rate and decay, and returns a
     ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.""",
-    "lr_schedule": """{"cosine", "constant", "plateau"} or callable
-    Learning rate of each step. A callable takes (step, n_steps) and returns the factor on
-    ``learning_rate``. "plateau" divides the rate by 10 after 10 epochs without a better
-    (validation) loss.""",
+    "lr_schedule": """{"cosine", "constant", "plateau"}, callable or dict
+    Learning rate of each step. "plateau" divides the rate by 10 after 10 epochs without a better
+    (validation) loss. A class of ``torch.optim.lr_scheduler``, a ``functools.partial`` of one
+    (``partial(ReduceLROnPlateau, factor=0.5, patience=30)``), or a function of one argument is
+    called with the optimizer and returns a scheduler, which advances after each epoch; put it in
+    ``{"scheduler": ..., "interval": "step"}`` to advance it after each optimizer step. A
+    ``ReduceLROnPlateau`` gets the (validation) loss of the epoch. Any other callable takes
+    (step, n_steps) and returns the factor on ``learning_rate``.""",
     "warmup_fraction": """float
-    Fraction of all steps over which the learning rate rises linearly; ignored for a callable
-    ``lr_schedule``.""",
+    Fraction of all steps over which the learning rate rises linearly; only for an ``lr_schedule``
+    given by its name.""",
     "validation_fraction": """float
     Fraction of the samples that is held out; their loss, on the same views each time, is kept in
     ``validation_loss_curve_``. If None, train on all samples.""",
     "n_iter_no_change": """int
     Stop after this many epochs without a better validation loss, and restore the best weights.
     Needs ``validation_fraction``. If None, train for all epochs.""",
+    "keep_objective": """bool
+    Keep all that was trained as ``objective_``: heads, target networks and projectors too, which
+    ``transform`` has no use for. ``objective_(x)`` returns their outputs for raw samples.""",
     "device": """str
     "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU if there is one.""",
     "precision": """{"auto", "float32", "bfloat16", "float16"}
@@ -137,6 +144,9 @@ _WITHOUT_VIEWS = {
 _ATTRIBUTES = """encoder_ : nn.Module
     The trained encoder including its standardisation, in eval mode, on the CPU: maps raw samples
     to features.
+objective_ : nn.Module
+    All networks that were trained, in eval mode, on the CPU; only with ``keep_objective``. Called
+    with raw samples, a tensor, it returns their outputs by name, such as "projections".
 loss_curve_ : list of float
     Mean loss of each epoch.
 validation_loss_curve_ : list of float

@@ -14,19 +14,33 @@ from .._sklearn import Interval
 
 __all__ = [
     "HEAD",
+    "HIDDEN",
     "WIDTH",
     "ParallelHeads",
     "apply_pointwise",
-    "make_adapter",
+    "hidden_widths",
     "make_head",
     "make_predictors",
     "make_siamese_heads",
     "mlp_head",
 ]
 
-# Constraints of parameters that are a head, or the width of one of its layers.
+# Constraints of parameters that are a head, the width of a layer, or those of its hidden layers.
 HEAD = [callable, None]
 WIDTH = [Interval(Integral, 1, None, closed="left")]
+HIDDEN = [*WIDTH, tuple, list]
+
+
+def hidden_widths(given: int | Sequence[int], n_layers: int, *, name: str) -> tuple[int, ...]:
+    """Return the widths of hidden layers: those that are listed, or one for each of `n_layers`."""
+    if not isinstance(given, list | tuple):
+        return (int(given),) * n_layers  # type: ignore[arg-type]
+    if not all(isinstance(w, Integral) and not isinstance(w, bool) and int(w) > 0 for w in given):
+        raise ValueError(
+            f"The '{name}' parameter must be the width of each hidden layer, an int of at least 1, "
+            f"or a list of such widths. Got {given!r} instead."
+        )
+    return tuple(map(int, given))
 
 
 def mlp_head(
@@ -132,76 +146,24 @@ def make_siamese_heads(estimator, width: int) -> tuple[Features, Features]:
     width : int
         Features that come in.
     """
-    hidden = estimator.projection_hidden_dim
+    hidden = hidden_widths(estimator.projection_hidden_dim, 2, name="projection_hidden_dim")
     projector = make_head(
         estimator.projector,
         width,
-        (hidden, hidden, estimator.projection_dim),
+        (*hidden, estimator.projection_dim),
         name="projector",
         norm_input=True,
         norm_output=True,
     )
+    hidden = hidden_widths(estimator.prediction_hidden_dim, 1, name="prediction_hidden_dim")
     predictor = make_head(
         estimator.predictor,
         projector.width,
-        (estimator.prediction_hidden_dim, projector.width),
+        (*hidden, projector.width),
         name="predictor",
         out=projector.width,
     )
     return projector, predictor
-
-
-def make_adapter(
-    given: nn.Module | Callable[[int], nn.Module] | None,
-    encoder: Features,
-    sample_shape: tuple[int, ...],
-) -> Features:
-    """Return the module between features and predictors: the caller's, or the identity.
-
-    Parameters
-    ----------
-    given : nn.Module, callable or None
-        The ``adapter`` parameter; a callable gets the width.
-    encoder : Features
-        Encoder whose features it gets, flattened.
-    sample_shape : tuple of int
-        Shape of one input of the encoder.
-
-    Raises
-    ------
-    ValueError
-        When it does not take the features; or when it is a module that also takes the encoder's
-        output before it is flattened, with another result (pooling, for example).
-    """
-    own = nn.Identity() if given is None else given
-    adapter = make_head(own, encoder.width, (), name="adapter")
-    if not isinstance(given, nn.Module):
-        return adapter
-    shape = tuple(probe(encoder.module, sample_shape, name="encoder").shape[1:])
-    if len(shape) == 1:
-        return adapter
-    maps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    of_features = _adapted(adapter, maps.flatten(1))
-    try:
-        of_maps = _adapted(adapter, maps)
-    except Exception:  # it takes flattened features only
-        return adapter
-    if of_maps.shape != of_features.shape or not torch.allclose(
-        of_maps, of_features, equal_nan=True
-    ):
-        raise ValueError(
-            f"The 'adapter' parameter gets flattened features of shape (n, {encoder.width}), while "
-            f"the encoder returns (n, {', '.join(map(str, shape))}), for which "
-            f"{type(given).__name__} has another result. Put nn.Unflatten(1, {shape}) "
-            "before it if it is for the latter, or nn.Flatten() if it is for flattened features."
-        )
-    return adapter
-
-
-@torch.no_grad()
-def _adapted(adapter: Features, x: torch.Tensor) -> torch.Tensor:
-    with torch.random.fork_rng([]):  # each call begins with the same draws
-        return adapter(x.clone())
 
 
 def make_predictors(
@@ -209,27 +171,38 @@ def make_predictors(
     n_layers: int,
     width: int,
     target_widths: Sequence[int],
+    *,
+    chosen: Sequence[int],
+    n_candidates: int,
 ) -> list[Features]:
     """Return a predictor for each target: the caller's, or `n_layers` linear ones for None.
 
     Parameters
     ----------
     given : sequence of nn.Module, callable or None
-        The ``predictors`` parameter; a callable gets both widths.
+        The ``predictors`` parameter: one for each candidate, or for each target in the order of
+        choice. A callable gets both widths.
     n_layers : int
         Layers of the default predictors.
     width : int
         Features that come in.
     target_widths : sequence of int
         Output width of each predictor.
+    chosen : sequence of int
+        Number of the candidate that is each target.
+    n_candidates : int
+        Candidates that there were.
     """
-    listed = isinstance(given, list | nn.ModuleList)
-    each: list[Any] = list(given) if listed else [given] * len(target_widths)  # type: ignore[arg-type]
-    if len(each) != len(target_widths):
-        raise ValueError(
-            "The 'predictors' parameter must hold one module for each of "
-            f"{len(target_widths)} targets. Got {len(each)}."
-        )
+    n_targets = len(target_widths)
+    each: list[Any] = [given] * n_targets
+    if isinstance(given, list | nn.ModuleList):
+        if len(given) not in (n_targets, n_candidates):
+            raise ValueError(
+                f"The 'predictors' parameter must hold one module for each of {n_candidates} "
+                f"candidates, or for each of {n_targets} targets. Got {len(given)}."
+            )
+        # With as many targets as candidates too: the order of choice is not known beforehand.
+        each = [given[i] for i in chosen] if len(given) == n_candidates else list(given)
     made = []
     for one, out in zip(each, target_widths, strict=True):
         if one is not None and not isinstance(one, nn.Module):

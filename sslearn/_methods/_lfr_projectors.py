@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -158,7 +159,8 @@ def make_projectors(
     Parameters
     ----------
     given : sequence of nn.Module, callable or None
-        The ``projectors`` parameter; a callable gets the shape, `n_candidates` times.
+        The ``projectors`` parameter; a callable gets the shape, `n_candidates` times, or nothing if
+        it is a class, or a partial of one, that has all of its arguments.
     n_candidates : int
         How many, unless they are listed.
     width : int
@@ -178,8 +180,20 @@ def make_projectors(
     else:
         listed = isinstance(given, list | nn.ModuleList)
         each: list[Any] = list(given) if listed else [given] * n_candidates  # type: ignore[arg-type]
-        made = [build_module(one, shape, name="projectors") for one in each]
+        made = [build_module(one, *_arguments(one, shape), name="projectors") for one in each]
     return [_of_samples(module, shape) for module in made]
+
+
+def _arguments(given: Any, shape: tuple[int, ...]) -> tuple:
+    """Return what a callable is called with: the shape, unless it has all of its arguments."""
+    made = given.func if isinstance(given, functools.partial) else given
+    if not (isinstance(made, type) and issubclass(made, nn.Module)):
+        return (shape,)
+    try:
+        inspect.signature(given).bind()
+    except (TypeError, ValueError):
+        return (shape,)
+    return ()
 
 
 def _of_samples(module: nn.Module, shape: tuple[int, ...]) -> Features:

@@ -63,6 +63,10 @@ class _AMDIMObjective(Objective):
         )
         return losses.mean()
 
+    def outputs(self, batch):
+        (maps,) = self.embedded((batch.x,))
+        return {"features": self.encoder(batch.x), "maps": list(maps)}
+
 
 def parse_comparisons(text: str, n_maps: int) -> list[tuple[int, int]]:
     """Read "01, 02, 11": pairs of maps, anchor and positive; 'r' is -1, a random one.
@@ -207,6 +211,8 @@ class AMDIM(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -238,6 +244,8 @@ class AMDIM(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

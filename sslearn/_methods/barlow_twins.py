@@ -11,7 +11,7 @@ from .._base import BaseSSL
 from .._objective import Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
 from ._losses import barlow_twins
 
 __all__ = ["BarlowTwins"]
@@ -28,6 +28,10 @@ class _BarlowTwinsObjective(Objective):
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return barlow_twins(z1, z2, self.off_diagonal_weight)
+
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        return {"features": h, "projections": self.projector(h)}
 
 
 @shared_docs
@@ -46,8 +50,9 @@ class BarlowTwins(BaseSSL):
     ----------
     projection_dim : int, default=256
         Width of the projections, whose correlations are taken. Paper: 8192.
-    projection_hidden_dim : int, default=256
-        Width of the two hidden layers of the projection head. Paper: 8192.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+        any number of layers. Paper: 8192.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, three linear layers, with batch
@@ -87,7 +92,7 @@ class BarlowTwins(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
         "projector": HEAD,
         "off_diagonal_weight": [Interval(Real, 0, None, closed="left")],
     }
@@ -117,6 +122,8 @@ class BarlowTwins(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -146,6 +153,8 @@ class BarlowTwins(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
@@ -154,8 +163,8 @@ class BarlowTwins(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        hidden = self.projection_hidden_dim
-        widths = (hidden, hidden, self.projection_dim)
+        hidden = hidden_widths(self.projection_hidden_dim, 2, name="projection_hidden_dim")
+        widths = (*hidden, self.projection_dim)
         projector = make_head(
             self.projector, encoder.width, widths, name="projector", norm_input=True
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 from torch import nn
 
 from .._base import BaseSSL
 from .._objective import Objective, jointly
-from .._sklearn import Interval, StrOptions
+from .._sklearn import StrOptions
 from ._docs import shared_docs
-from ._ema import MomentumCopy
-from ._heads import HEAD, WIDTH, make_siamese_heads
+from ._ema import DECAY, DECAY_END, DECAY_SCHEDULE, DECAY_STEPS, MomentumCopy
+from ._heads import HEAD, HIDDEN, WIDTH, make_siamese_heads
 from ._losses import negative_cosine, resolve_loss
 
 __all__ = ["BYOL"]
@@ -31,14 +31,13 @@ class _BYOLObjective(Objective):
         projector: nn.Module,
         predictor: nn.Module,
         compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        ema_decay: float,
-        ema_schedule: str,
+        follow: Callable[[nn.Module], MomentumCopy],
     ) -> None:
         super().__init__(encoder)
         self.projector = projector
         self.predictor = predictor
         self.compare = compare
-        self.target = MomentumCopy(nn.Sequential(encoder, projector), ema_decay, ema_schedule)
+        self.target = follow(nn.Sequential(encoder, projector))
 
     def loss(self, *views: torch.Tensor) -> torch.Tensor:
         # The target gives no gradient: it only follows the online weights, after each step.
@@ -53,6 +52,16 @@ class _BYOLObjective(Objective):
 
     def measured(self, step: int, n_steps: int) -> dict[str, float]:
         return {"ema_decay": self.target.decay_at(step, n_steps)}
+
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        z = self.projector(h)
+        return {
+            "features": h,
+            "projections": z,
+            "predictions": self.predictor(z),
+            "targets": self.target(batch.x),
+        }
 
 
 @shared_docs
@@ -71,10 +80,12 @@ class BYOL(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections, which the prediction head predicts. Paper: 256.
-    projection_hidden_dim : int, default=256
-        Width of the two hidden layers of the projection head. Paper: one, of 4096.
-    prediction_hidden_dim : int, default=256
-        Width of the hidden layer of the prediction head. Paper: 4096.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+        any number of layers. Paper: one, of 4096.
+    prediction_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the prediction head; a sequence gives the width of each of any
+        number of layers. Paper: 4096.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. An empty ``nn.Sequential()`` gives no head.
@@ -87,11 +98,19 @@ class BYOL(BaseSSL):
         "cosine" is the squared distance of prediction and target on the unit sphere, 0 to 4. A
         callable takes (predictions, targets), each (n, d), and returns a scalar. Summed over
         both directions.
-    ema_decay : float, default=0.97
+    ema_decay : float or callable, default=0.97
         tau, in [0, 1]: the weight of the old target in an update, after each optimizer
-        step. Paper: 0.996, for a hundred thousand steps and more.
-    ema_schedule : {"cosine", "constant"}, default="cosine"
-        "cosine" raises tau from ``ema_decay`` towards 1 over the steps of the fit.
+        step. Paper: 0.996, for a hundred thousand steps and more. A callable takes (step, n_steps),
+        as ``lr_schedule`` does, and returns tau of that step; the three parameters below are then
+        ignored.
+    ema_schedule : {"cosine", "cyclic", "constant"}, default="cosine"
+        "cosine" moves tau from ``ema_decay`` to ``ema_decay_end`` over ``ema_steps`` optimizer
+        steps, after which it stays there. "cyclic" moves it there and back in as many, again and
+        again. "constant" keeps ``ema_decay``.
+    ema_decay_end : float, default=1.0
+        The other end of tau, in [0, 1].
+    ema_steps : int, default=None
+        Optimizer steps of the schedule, or the period of "cyclic". If None, the steps of the fit.
 
     See Also
     --------
@@ -104,8 +123,8 @@ class BYOL(BaseSSL):
     not from another seed. The paper's projection head has one hidden layer and no batch norm at
     its ends, which learns more slowly here. The target's weights follow the online ones, its
     batch norms use the current batch and keep running statistics of their own, which only a
-    validation loss uses. The update after optimizer step k of K (k from 0) keeps tau_k = 1 - (1 -
-    tau_0) (cos(pi k / K) + 1) / 2.
+    validation loss uses. The update after optimizer step k of K = ``ema_steps`` (k from 0) keeps
+    tau_k = tau_1 - (tau_1 - tau_0) (cos(pi k / K) + 1) / 2, where tau_1 is ``ema_decay_end``.
 
     References
     ----------
@@ -124,13 +143,15 @@ class BYOL(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
-        "prediction_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
+        "prediction_hidden_dim": HIDDEN,
         "projector": HEAD,
         "predictor": HEAD,
         "loss": [StrOptions({"cosine"}), callable],
-        "ema_decay": [Interval(Real, 0, 1, closed="both")],
-        "ema_schedule": [StrOptions({"cosine", "constant"})],
+        "ema_decay": DECAY,
+        "ema_schedule": DECAY_SCHEDULE,
+        "ema_decay_end": DECAY_END,
+        "ema_steps": DECAY_STEPS,
     }
 
     def __init__(
@@ -145,6 +166,8 @@ class BYOL(BaseSSL):
         loss="cosine",
         ema_decay=0.97,
         ema_schedule="cosine",
+        ema_decay_end=1.0,
+        ema_steps=None,
         embedding_dim=None,
         # views
         augment=None,
@@ -162,6 +185,8 @@ class BYOL(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -178,6 +203,8 @@ class BYOL(BaseSSL):
         self.loss = loss
         self.ema_decay = ema_decay
         self.ema_schedule = ema_schedule
+        self.ema_decay_end = ema_decay_end
+        self.ema_steps = ema_steps
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
@@ -195,6 +222,8 @@ class BYOL(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
@@ -205,6 +234,12 @@ class BYOL(BaseSSL):
     def _make_objective(self, encoder, data):
         projector, predictor = make_siamese_heads(self, encoder.width)
         compare = resolve_loss(self.loss, {"cosine": _squared_distance})
-        return _BYOLObjective(
-            encoder, projector, predictor, compare, self.ema_decay, self.ema_schedule
+        follow = functools.partial(
+            MomentumCopy,
+            decay=self.ema_decay,
+            schedule=self.ema_schedule,
+            end=self.ema_decay_end,
+            steps=self.ema_steps,
+            name="ema_decay",
         )
+        return _BYOLObjective(encoder, projector, predictor, compare, follow)

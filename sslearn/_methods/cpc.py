@@ -73,6 +73,18 @@ class _CPCObjective(Objective):
             )
         return torch.stack(losses).mean()
 
+    def outputs(self, batch):
+        local = self.local(batch.x)
+        seen = self.context(local)
+        predictions = [apply_pointwise(predictor, seen) for predictor in self.predictors]
+        return {
+            "features": self.pooled(batch.x),
+            "patches": local,
+            "contexts": seen,
+            "targets": apply_pointwise(self.to_target, local),
+            "predictions": dict(zip(self.offsets, predictions, strict=True)),
+        }
+
 
 class _Pooled(nn.Module):
     """From samples to features: the mean of their patches', or the last context."""
@@ -227,6 +239,8 @@ class CPC(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -261,6 +275,8 @@ class CPC(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

@@ -3,150 +3,21 @@
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from torch import nn
 
 from .._base import BaseSSL
-from .._modules import Features
-from .._objective import Batch, Objective
 from .._sklearn import Interval, StrOptions
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, ParallelHeads, make_adapter, make_predictors
-from ._lfr_projectors import calibrate, make_projectors
-from ._lfr_row_cache import RowCache
-from ._lfr_selection import most_diverse
+from ._heads import HEAD, WIDTH, ParallelHeads, make_predictors
+from ._lfr_adapter import make_adapter
+from ._lfr_objective import LFRObjective
+from ._lfr_projectors import make_projectors
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
 
 __all__ = ["LFR"]
-
-# Calls between `fit` and `prepare`, for a warning in the name of whoever called `fit`.
-_TO_THE_CALLER = 8
-
-
-class _LFRObjective(Objective):
-    n_views = 0
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        adapter: Features,
-        candidates: list[Features],
-        make_predictors: Callable[[list[int]], ParallelHeads],
-        compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        at_once: bool,
-        phases: tuple[str, ...],
-        n_targets: int | None,
-        selection_batch_size: int,
-        max_encoder_steps: int | None,
-    ) -> None:
-        super().__init__(encoder)
-        self.adapter = adapter
-        self.projectors = nn.ModuleList(candidates).requires_grad_(False)
-        self.make_predictors = make_predictors
-        self.compare = compare
-        self.at_once = at_once  # whether `compare` takes several targets of one width
-        self.phases = phases
-        self.n_targets = n_targets
-        self.selection_batch_size = selection_batch_size
-        self.max_encoder_steps = max_encoder_steps
-        self.chosen = np.arange(len(candidates))
-        self.kernel: np.ndarray | None = None
-        self.frozen_encoder = False  # True in phases of the predictors
-        self._features: RowCache | None = None
-
-    @torch.no_grad()
-    def prepare(self, data, generator: torch.Generator) -> None:
-        """Choose the targets, compute them once, and make their predictors."""
-        self.projectors.eval()
-        # Every candidate sees the same samples, so that outputs can be compared.
-        sample = data.sample(self.selection_batch_size, generator)
-        for projector in self.projectors:
-            calibrate(projector, sample)
-        outputs = [projector(sample) for projector in self.projectors]
-        for i, output in enumerate(outputs):
-            if not output.isfinite().all():
-                raise ValueError(
-                    f"The 'projectors' parameter must return finite outputs. Candidate {i}, a "
-                    f"{type(self.projectors[i].module).__name__}, returns NaN or infinity on "
-                    f"some of {len(sample)} training samples."
-                )
-        # The k most diverse by a determinantal point process, section 3 of the paper.
-        if self.n_targets is not None:
-            self.chosen, self.kernel, n_different = most_diverse(outputs, self.n_targets)
-            if n_different < self.n_targets:
-                warnings.warn(
-                    f"Only {n_different} of the {self.n_targets} targets of LFR (n_targets) differ "
-                    f"on the {len(sample)} training samples on which the candidates are compared "
-                    "(selection_batch_size); the others are candidates that add nothing new. Pass "
-                    "projectors that differ more, raise selection_batch_size or lower n_targets.",
-                    stacklevel=_TO_THE_CALLER,
-                )
-            candidates = list(self.projectors)
-            self.projectors = nn.ModuleList([candidates[i] for i in self.chosen])
-        widths = [outputs[i].shape[1] for i in self.chosen]
-        self.at_once &= len(set(widths)) == 1
-        self.predictors = self.make_predictors(widths).to(sample.device)
-        # Dropout that stays active, or other randomness: targets then differ at each call.
-        again = [projector(sample) for projector in self.projectors]
-        same = all(torch.equal(outputs[i], again[j]) for j, i in enumerate(self.chosen))
-        self.targets = RowCache(data, self._project, sum(widths), deterministic=same)
-
-    def _project(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([projector(x) for projector in self.projectors], dim=1)
-
-    def _encode(self, x: torch.Tensor) -> torch.Tensor:
-        return self.adapter(self.encoder(x))
-
-    def start_phase(self, phase: str, data) -> Iterable[nn.Parameter] | None:
-        self.train()
-        self.frozen_encoder = phase == "predictors"
-        if not self.frozen_encoder:
-            # The encoder moves again, so features that were looked up are out of date.
-            self._features = None
-            return (
-                None
-                if phase == "joint"
-                else [*self.encoder.parameters(), *self.adapter.parameters()]
-            )
-        # Frozen in these passes, features are the same in each: computed once for all of them.
-        self.encoder.eval()
-        self.adapter.eval()
-        if self._features is None:
-            self._features = RowCache(data, self._encode, self.adapter.width, of_samples=False)
-        return self.predictors.parameters()
-
-    def batch_loss(self, batch: Batch) -> torch.Tensor:
-        targets = self.targets(batch, trained_on=self.training)
-        if self.frozen_encoder and self._features is not None:
-            h = self._features(batch, trained_on=self.training)
-        else:
-            h = self._encode(batch.x)
-        predictions, widths = self.predictors(h), self.predictors.widths
-        if self.at_once:
-            # All targets in one call: k small losses take most of their time to start.
-            each = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
-            return self.compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
-        pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
-        return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
-
-    def train(self, mode: bool = True) -> _LFRObjective:
-        """Set the mode; projectors never change, so they stay in eval mode."""
-        super().train(mode)
-        self.projectors.eval()
-        return self
-
-    def max_steps(self, steps_per_phase: int) -> int | None:
-        """Return where training ends: with the last of ``max_encoder_steps``."""
-        if self.max_encoder_steps is None:
-            return None
-        # An epoch has one phase of the encoder, and as many steps for each of the predictors.
-        epochs, rest = divmod(self.max_encoder_steps - 1, steps_per_phase)
-        return epochs * steps_per_phase * len(self.phases) + rest + 1
 
 
 @shared_docs
@@ -170,7 +41,8 @@ class LFR(BaseSSL):
         Random projectors to choose from. A list of ``projectors`` has its own number.
     projectors : callable or list of nn.Module, default=None
         A callable gets the shape of a sample and returns a module; it is called ``n_candidates``
-        times under the seed. Modules are copied, frozen and kept in eval mode; they take samples,
+        times under the seed, without the shape if it is a class or ``functools.partial`` that has
+        all of its arguments. Modules are copied, frozen and kept in eval mode; they take samples,
         or flattened samples, and their output is flattened. If None, random networks for the kind
         of input, standardised on the samples of the selection: for tables a layer of ReLUs, in
         turn on the columns and on their piecewise linear encoding, and otherwise random filters,
@@ -178,8 +50,9 @@ class LFR(BaseSSL):
     projection_dim : int, default=64
         Width of the outputs of the default projectors.
     predictors : callable or list of nn.Module, default=None
-        One for each target, from the features to the output of its projector. A callable gets both
-        widths and returns a module. If None, see ``predictor_layers``.
+        One for each target, from the features to the output of its projector. A list holds one for
+        each candidate, those of the chosen ones are taken, or one for each target, in the order of
+        choice. A callable gets both widths and returns a module. If None, see ``predictor_layers``.
     predictor_layers : int, default=1
         Linear layers of a predictor, as wide as the features, with batch norm and ReLU between
         them.
@@ -200,10 +73,11 @@ class LFR(BaseSSL):
     max_encoder_steps : int, default=None
         End training after this many steps of the encoder, if the epochs do not end it earlier.
     adapter : nn.Module or callable, default=None
-        A module between the features and the predictors, trained and frozen with the encoder, and
-        discarded after ``fit``. It gets flattened features (n, width), whatever the encoder
-        returns: begin it with ``nn.Unflatten`` if it is for maps. A callable gets the width of the
-        features and returns a module. If None, there is none.
+        A module, or a function of tensors, between the encoder and the predictors, trained and
+        frozen with the encoder, and discarded after ``fit`` (see ``keep_objective``). It gets what
+        the encoder returns, maps (n, channels, ...) too; if it does not take these, or has the same
+        result, it gets them flattened, (n, width). A callable that returns a module for an int is
+        called with the width instead; its module gets flattened features. If None, there is none.
     optimizer : {"adamw", "adam", "sgd", "lars"} or callable, default=None
         A callable takes parameter groups, which hold learning rate and decay, and returns a
         ``torch.optim.Optimizer``; a ``functools.partial`` of a class carries betas or momentum.
@@ -296,6 +170,8 @@ class LFR(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -332,6 +208,8 @@ class LFR(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
@@ -370,7 +248,7 @@ class LFR(BaseSSL):
         adapter = make_adapter(self.adapter, encoder, data.input_shape)
         barlow = functools.partial(batchwise_barlow, off_diagonal_weight=self.off_diagonal_weight)
         learning = "encoder" if self.alternate else "joint"
-        return _LFRObjective(
+        return LFRObjective(
             encoder,
             adapter,
             candidates,
@@ -383,8 +261,10 @@ class LFR(BaseSSL):
             self.max_encoder_steps,
         )
 
-    def _make_predictors(self, width, target_widths):
-        heads = make_predictors(self.predictors, self.predictor_layers, width, target_widths)
+    def _make_predictors(self, width, target_widths, **candidates):
+        heads = make_predictors(
+            self.predictors, self.predictor_layers, width, target_widths, **candidates
+        )
         # These move each weight by itself; of a callable's optimizer that is not known.
         return ParallelHeads(heads, join=self.optimizer in (None, "adamw", "adam", "sgd"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -12,8 +14,8 @@ from .._base import BaseSSL
 from .._objective import Batch, Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
-from ._ema import MomentumCopy
-from ._heads import HEAD, WIDTH, make_head
+from ._ema import DECAY, DECAY_END, DECAY_SCHEDULE, DECAY_STEPS, MomentumCopy
+from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
 from ._losses import info_nce
 from ._moco_queue import KeyQueue
 
@@ -27,7 +29,7 @@ class _MoCoObjective(Objective):
         projector: nn.Module,
         queue: KeyQueue,
         temperature: float,
-        momentum: float,
+        follow: Callable[[nn.Module], MomentumCopy],
         symmetric: bool,
     ) -> None:
         super().__init__(encoder)
@@ -35,7 +37,7 @@ class _MoCoObjective(Objective):
         self.queue = queue
         self.temperature = temperature
         self.symmetric = symmetric
-        self.key_network = MomentumCopy(nn.Sequential(encoder, projector), momentum)
+        self.key_network = follow(nn.Sequential(encoder, projector))
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         # The paper's form: the first view is the query, the second the key.
@@ -71,6 +73,11 @@ class _MoCoObjective(Objective):
     def measured(self, step: int, n_steps: int) -> dict[str, float]:
         return {"ema_decay": self.key_network.decay_at(step, n_steps)}
 
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        keys = self._keys(batch.x)
+        return {"features": h, "projections": self.projector(h), "keys": keys}
+
 
 @shared_docs
 class MoCo(BaseSSL):
@@ -88,16 +95,27 @@ class MoCo(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of queries and keys. Paper: 128.
-    projection_hidden_dim : int, default=256
-        Width of the hidden layer of the projection head. Paper: 2048.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+        number of layers. Paper: 2048.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
     temperature : float, default=0.5
         tau of the loss. A lower one weights the nearest negatives more. Paper: 0.2.
-    momentum : float, default=0.95
+    momentum : float or callable, default=0.95
         m, in [0, 1]: the weight of the old key network in an update, after each optimizer
-        step. Paper: 0.999, for a hundred thousand steps and more.
+        step. Paper: 0.999, for a hundred thousand steps and more. A callable takes (step, n_steps),
+        as ``lr_schedule`` does, and returns m of that step; the three parameters below are then
+        ignored.
+    momentum_schedule : {"constant", "cosine", "cyclic"}, default="constant"
+        "constant" keeps ``momentum``, as in the paper. "cosine" moves m to ``momentum_end`` over
+        ``momentum_steps`` optimizer steps, after which it stays there. "cyclic" moves it there and
+        back in as many, again and again.
+    momentum_end : float, default=1.0
+        The other end of m, in [0, 1].
+    momentum_steps : int, default=None
+        Optimizer steps of the schedule, or the period of "cyclic". If None, the steps of the fit.
     queue_size : int, default=4096
         Keys that are kept as negatives; no more than there are samples. Paper: 65536.
     symmetric : bool, default=True
@@ -138,10 +156,13 @@ class MoCo(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
         "projector": HEAD,
         "temperature": [Interval(Real, 0, None, closed="neither")],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "momentum": DECAY,
+        "momentum_schedule": DECAY_SCHEDULE,
+        "momentum_end": DECAY_END,
+        "momentum_steps": DECAY_STEPS,
         "queue_size": [Interval(Integral, 1, None, closed="left")],
         "symmetric": ["boolean"],
     }
@@ -155,6 +176,9 @@ class MoCo(BaseSSL):
         projector=None,
         temperature=0.5,
         momentum=0.95,
+        momentum_schedule="constant",
+        momentum_end=1.0,
+        momentum_steps=None,
         queue_size=4096,
         symmetric=True,
         embedding_dim=None,
@@ -174,6 +198,8 @@ class MoCo(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -187,6 +213,9 @@ class MoCo(BaseSSL):
         self.projector = projector
         self.temperature = temperature
         self.momentum = momentum
+        self.momentum_schedule = momentum_schedule
+        self.momentum_end = momentum_end
+        self.momentum_steps = momentum_steps
         self.queue_size = queue_size
         self.symmetric = symmetric
         self.embedding_dim = embedding_dim
@@ -206,6 +235,8 @@ class MoCo(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
@@ -214,10 +245,17 @@ class MoCo(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        widths = (self.projection_hidden_dim, self.projection_dim)
+        hidden = hidden_widths(self.projection_hidden_dim, 1, name="projection_hidden_dim")
+        widths = (*hidden, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
         # A longer queue would hold the same samples again.
         queue = KeyQueue(min(self.queue_size, len(data)), projector.width)
-        return _MoCoObjective(
-            encoder, projector, queue, self.temperature, self.momentum, self.symmetric
+        follow = functools.partial(
+            MomentumCopy,
+            decay=self.momentum,
+            schedule=self.momentum_schedule,
+            end=self.momentum_end,
+            steps=self.momentum_steps,
+            name="momentum",
         )
+        return _MoCoObjective(encoder, projector, queue, self.temperature, follow, self.symmetric)

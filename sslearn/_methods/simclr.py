@@ -11,7 +11,7 @@ from .._base import BaseSSL
 from .._objective import Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, make_head
+from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
 from ._losses import nt_xent
 
 __all__ = ["SimCLR"]
@@ -27,6 +27,10 @@ class _SimCLRObjective(Objective):
         # Both views in one pass: batch statistics are over both.
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
         return nt_xent(z1, z2, self.temperature)
+
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        return {"features": h, "projections": self.projector(h)}
 
 
 @shared_docs
@@ -44,8 +48,9 @@ class SimCLR(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections that are compared.
-    projection_hidden_dim : int, default=256
-        Width of the hidden layer of the projection head.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+        number of layers.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, linear, batch norm, ReLU, linear.
@@ -77,7 +82,7 @@ class SimCLR(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
         "projector": HEAD,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
@@ -107,6 +112,8 @@ class SimCLR(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -136,6 +143,8 @@ class SimCLR(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision
@@ -144,6 +153,7 @@ class SimCLR(BaseSSL):
         self.verbose = verbose
 
     def _make_objective(self, encoder, data):
-        widths = (self.projection_hidden_dim, self.projection_dim)
+        hidden = hidden_widths(self.projection_hidden_dim, 1, name="projection_hidden_dim")
+        widths = (*hidden, self.projection_dim)
         projector = make_head(self.projector, encoder.width, widths, name="projector")
         return _SimCLRObjective(encoder, projector, self.temperature)

@@ -8,7 +8,7 @@ from torch import nn
 from .._base import BaseSSL
 from .._objective import Objective, jointly
 from ._docs import shared_docs
-from ._heads import HEAD, WIDTH, make_siamese_heads
+from ._heads import HEAD, HIDDEN, WIDTH, make_siamese_heads
 from ._losses import negative_cosine
 
 __all__ = ["SimSiam"]
@@ -25,6 +25,11 @@ class _SimSiamObjective(Objective):
         p1, p2 = jointly(self.predictor, (z1, z2), copy=True)
         # Targets are constants: without this stop of the gradient the features collapse.
         return (negative_cosine(p1, z2.detach()) + negative_cosine(p2, z1.detach())) / 2
+
+    def outputs(self, batch):
+        h = self.encoder(batch.x)
+        z = self.projector(h)
+        return {"features": h, "projections": z, "predictions": self.predictor(z)}
 
 
 @shared_docs
@@ -43,11 +48,13 @@ class SimSiam(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections. Paper: 2048.
-    projection_hidden_dim : int, default=256
-        Width of the two hidden layers of the projection head. Paper: 2048.
-    prediction_hidden_dim : int, default=128
-        Width of the hidden layer of the prediction head. Paper: 512, a quarter of its
-        ``projection_dim``; with small heads a wider one learns faster.
+    projection_hidden_dim : int or sequence of int, default=256
+        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+        any number of layers. Paper: 2048.
+    prediction_hidden_dim : int or sequence of int, default=128
+        Width of the hidden layer of the prediction head; a sequence gives the width of each of any
+        number of layers. Paper: 512, a quarter of its ``projection_dim``; with small heads a wider
+        one learns faster.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a
         callable that gets the width and returns one. If None, three linear layers, each followed
@@ -84,8 +91,8 @@ class SimSiam(BaseSSL):
     _parameter_constraints: dict = {
         **BaseSSL._parameter_constraints,
         "projection_dim": WIDTH,
-        "projection_hidden_dim": WIDTH,
-        "prediction_hidden_dim": WIDTH,
+        "projection_hidden_dim": HIDDEN,
+        "prediction_hidden_dim": HIDDEN,
         "projector": HEAD,
         "predictor": HEAD,
     }
@@ -116,6 +123,8 @@ class SimSiam(BaseSSL):
         # stopping
         validation_fraction=None,
         n_iter_no_change=None,
+        # after training
+        keep_objective=False,
         # device and log
         device="auto",
         precision="auto",
@@ -146,6 +155,8 @@ class SimSiam(BaseSSL):
         # stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        # after training
+        self.keep_objective = keep_objective
         # device and log
         self.device = device
         self.precision = precision

@@ -14,10 +14,11 @@ from .._objective import Batch, Objective
 from .._process_state import StopOnInterrupt
 from ._auto import automatic_rate
 from ._history import Diverged, EpochListener, History, Interrupted, Patience, RunningLoss
-from ._optimization import NOTHING_MOVES, LearningRate
+from ._optimization import NOTHING_MOVES
 from ._passes import Passes
 from ._progress import Clock, epoch_line, opening_line
 from ._rank import RankMonitor, collapse_message
+from ._schedules import LearningRate
 from ._settings import Seeds, Settings, given_callbacks
 
 __all__ = ["TrainingLoop"]

@@ -1,9 +1,8 @@
-"""Optimizers and learning rate schedules, by name or from the caller."""
+"""Optimizers, by name or from the caller."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +16,6 @@ from .._modules import call
 __all__ = [
     "LARS",
     "NOTHING_MOVES",
-    "LearningRate",
     "make_optimizer",
     "parameter_groups",
 ]
@@ -28,9 +26,6 @@ NOTHING_MOVES = (
 
 # Normalisation layers, whose weights may have several axes; the last are batch and instance norms.
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
-
-# Epochs without a better loss after which the plateau schedule lowers the rate.
-_PATIENCE = 10
 
 
 class LARS(Optimizer):
@@ -163,100 +158,3 @@ def make_optimizer(
     if optimizer == "adam":
         return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, fused=fused)
-
-
-class LearningRate:
-    """Sets the learning rate of every optimizer step; the schedule is per step, not per epoch.
-
-    A group whose rate somebody else has set (weight averaging does) is left alone from then on.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Its groups' rates at this moment are the base rates.
-    schedule : {"cosine", "constant", "plateau"} or callable
-        A callable takes (step, n_steps), 0-based, and returns the factor; it has no warm-up but
-        its own.
-    n_steps : int
-        Optimizer steps that will really run.
-    warmup_fraction : float
-        The part of them over which the rate rises linearly.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        schedule: str | Callable[[int, int], float],
-        n_steps: int,
-        warmup_fraction: float,
-    ) -> None:
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.n_steps = n_steps
-        self.n_warmup = 0 if callable(schedule) else round(warmup_fraction * n_steps)
-        self.base = [group["lr"] for group in optimizer.param_groups]
-        # The rate last written to each group that is left to the schedule, by its number.
-        self._written = {i: float(rate) for i, rate in enumerate(self.base)}
-        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
-        if schedule == "plateau":
-            # Its own threshold is relative: a negative loss that stands still would be better.
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, patience=_PATIENCE - 1, threshold=0.0, threshold_mode="abs"
-            )
-
-    def factor(self, step: int) -> float | None:
-        """Return the factor on the base rates at a step. If None, they stay as they are."""
-        if callable(self.schedule):
-            return self._own_factor(self.schedule, step)
-        if step < self.n_warmup:
-            return (step + 1) / self.n_warmup
-        if self.schedule == "cosine":
-            progress = (step - self.n_warmup) / max(1, self.n_steps - self.n_warmup)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return None if self.plateau is not None else 1.0
-
-    def _own_factor(self, schedule: Callable[[int, int], float], step: int) -> float:
-        words = (
-            "is called with (step, n_steps) and must return the factor on the learning rate, a "
-            "finite number that is not negative"
-        )
-        given = call(schedule, "lr_schedule", step, self.n_steps, words=words)
-        try:
-            factor = math.nan if isinstance(given, str) else float(given)
-        except (TypeError, ValueError):
-            factor = math.nan
-        if not 0 <= factor < math.inf:
-            raise ValueError(
-                f"The 'lr_schedule' parameter {words}. Got {given!r} at step {step} of "
-                f"{self.n_steps}."
-            )
-        return factor
-
-    def set(self, step: int) -> None:
-        factor = self.factor(step)
-        if factor is None:
-            return
-        groups = self.optimizer.param_groups
-        for i in self._own_groups():
-            groups[i]["lr"] = rate = self.base[i] * factor
-            self._written[i] = float(rate)
-
-    def end_epoch(self, loss: float, step: int) -> None:
-        """Pass the loss of an epoch to the plateau schedule."""
-        if self.plateau is None or step < self.n_warmup:
-            return
-        own, groups = self._own_groups(), self.optimizer.param_groups
-        before = [group["lr"] for group in groups]
-        self.plateau.step(loss)
-        for i, group in enumerate(groups):
-            if i in own:
-                self._written[i] = float(group["lr"])
-            else:
-                group["lr"] = before[i]
-
-    def _own_groups(self) -> list[int]:
-        """Return the groups whose rate is still the one written here, and forget the others."""
-        groups = self.optimizer.param_groups
-        for i in [i for i, rate in self._written.items() if float(groups[i]["lr"]) != rate]:
-            del self._written[i]
-        return list(self._written)

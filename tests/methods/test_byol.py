@@ -1,5 +1,7 @@
 """What is BYOL's own."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from estimators import rows, small
 from torch import nn
 
 from sslearn import BYOL
+from sslearn._methods._ema import MomentumCopy
 from sslearn._methods._losses import negative_cosine
 from sslearn._methods.byol import _BYOLObjective, _squared_distance
 from sslearn.encoders import default_encoder
@@ -15,7 +18,8 @@ from sslearn.encoders import default_encoder
 def _objective(**kwargs):
     torch.manual_seed(0)
     encoder, projector, predictor = nn.Linear(4, 8), nn.Linear(8, 5), nn.Linear(5, 5)
-    settings = {"compare": _squared_distance, "ema_decay": 0.9, "ema_schedule": "cosine", **kwargs}
+    follow = functools.partial(MomentumCopy, decay=0.9, schedule="cosine")
+    settings = {"compare": _squared_distance, "follow": follow, **kwargs}
     return _BYOLObjective(encoder, projector, predictor, **settings)
 
 
@@ -114,9 +118,15 @@ def test_the_online_encoder_is_what_transforms():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"ema_decay": 1.5}, r"'ema_decay' parameter of BYOL .* \[0.0, 1.0\]. Got 1.5"),
+        (
+            {"ema_decay": 1.5},
+            r"'ema_decay' parameter of BYOL .* \[0.0, 1.0\] or a callable. Got 1.5",
+        ),
         ({"ema_decay": -0.1}, r"'ema_decay' parameter of BYOL .* Got -0.1"),
         ({"ema_schedule": "linear"}, "'ema_schedule' parameter of BYOL .* Got 'linear'"),
+        ({"ema_decay_end": 1.1}, r"'ema_decay_end' parameter of BYOL .* Got 1.1"),
+        ({"ema_steps": 0}, "'ema_steps' parameter of BYOL .* Got 0"),
+        ({"ema_decay": lambda step: 0.9}, r"'ema_decay' .* as ema_decay\(step, n_steps\)"),
         ({"loss": "euclid"}, "'loss' parameter of BYOL .* Got 'euclid'"),
         ({"projection_dim": 0}, "'projection_dim' parameter of BYOL"),
         ({"projector": nn.Linear(9, 4)}, r"'projector' parameter does not fit.*\(1, 8\)"),

@@ -37,6 +37,102 @@ def test_decay_follows_the_paper():
     assert {constant.decay_at(k, 9) for k in range(9)} == {0.7}
 
 
+def test_known_values_of_the_cosine():
+    # Of six steps, and the four values that Quadra's own tests have.
+    six = [0.9, 0.906699, 0.925, 0.95, 0.975, 0.993301]
+    decay = MomentumCopy(_net(), 0.9, "cosine").decay_at
+    assert [decay(k, 6) for k in range(6)] == pytest.approx(six, abs=1e-6)
+    decay = MomentumCopy(_net(), 0.9995, "cosine").decay_at
+    known = {0: 0.9995, 25: 0.9995732233, 50: 0.99975, 75: 0.9999267767}
+    assert [decay(k, 100) for k in known] == pytest.approx(list(known.values()), abs=1e-10)
+
+
+def test_a_schedule_of_its_own_number_of_steps_and_end():
+    decay = MomentumCopy(_net(), 0.9, "cosine", end=0.98, steps=8).decay_at
+    assert decay(0, 1000) == pytest.approx(0.9, abs=1e-12)
+    assert decay(2, 1000) == pytest.approx(0.98 - 0.04 * (math.cos(math.pi / 4) + 1), abs=1e-12)
+    assert decay(4, 1000) == pytest.approx(0.94, abs=1e-12)
+    assert [decay(k, 1000) for k in (8, 9, 500)] == pytest.approx([0.98] * 3, abs=1e-12)
+    # Downwards, too.
+    assert MomentumCopy(_net(), 0.9, "cosine", end=0.5).decay_at(5, 10) == pytest.approx(0.7)
+
+
+def test_a_period():
+    decay = MomentumCopy(_net(), 0.9, "cyclic", end=0.98, steps=8).decay_at
+    there_and_back = [0.9, 0.98 - 0.04 * (1 + 0.5**0.5), 0.94, 0.98 - 0.04 * (1 - 0.5**0.5)]
+    there_and_back += [0.98, *there_and_back[:0:-1]]
+    assert [decay(k, 3) for k in range(8)] == pytest.approx(there_and_back, abs=1e-12)
+    assert [decay(k, 3) for k in range(80, 88)] == pytest.approx(there_and_back, abs=1e-9)
+    once = MomentumCopy(_net(), 0.9, "cyclic").decay_at
+    assert [once(k, 4) for k in range(4)] == pytest.approx([0.9, 0.95, 1.0, 0.95], abs=1e-12)
+
+
+def _rising(step, n_steps):
+    return 0.5 + 0.4 * step / n_steps
+
+
+def test_a_function_of_the_step():
+    online = _net()
+    follower = MomentumCopy(online, _rising, "cosine", end=0.2)
+    assert [follower.decay_at(k, 4) for k in range(4)] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    own = follower.module[0].weight.clone()
+    _moved(online)
+    follower.follow(2, 4)
+    torch.testing.assert_close(follower.module[0].weight, 0.7 * own + 0.3 * online[0].weight)
+
+
+@pytest.mark.parametrize("wrong", [1.01, -0.1, math.nan, None, "0.9", [0.9]])
+def test_a_function_that_gives_no_weight(wrong):
+    follower = MomentumCopy(_net(), lambda step, n: wrong, name="ema_decay")
+    with pytest.raises(ValueError, match=r"'ema_decay' .* in \[0, 1\]. Got .* at step 3 of 9"):
+        follower.follow(3, 9)
+    follower = MomentumCopy(_net(), lambda step, n: step / 0, name="momentum")
+    with pytest.raises(ValueError, match="'momentum' .* Got ZeroDivisionError from <lambda>"):
+        follower.follow(3, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("BYOL", {"ema_schedule": "cyclic", "ema_decay_end": 0.5, "ema_steps": 2}),
+        ("BYOL", {"ema_decay": _rising}),
+        ("MoCo", {"momentum_schedule": "cosine", "momentum_end": 0.99, "momentum_steps": 3}),
+        ("MoCo", {"momentum_schedule": "cyclic"}),
+        ("MoCo", {"momentum": _rising}),
+    ],
+)
+def test_estimators_pass_their_schedule_and_both_drivers_follow_it(name, params):
+    X, curves = rows("table", n=48), []
+    for trainer_params in (None, {"enable_model_summary": False}):
+        model = small(name, trainer_params=trainer_params, max_epochs=3, **params).fit(X)
+        curves.append((model.loss_curve_, model.transform(X).tobytes()))
+    assert curves[0] == curves[1]
+    plain = small(name, max_epochs=3).fit(X)
+    assert plain.loss_curve_ != curves[0][0]
+
+
+def test_moco_with_the_schedule_of_byol_equals_a_function():
+    def cosine(step, n_steps):
+        return 1 - (1 - 0.95) * (math.cos(math.pi * step / n_steps) + 1) / 2
+
+    X = rows("table", n=48)
+    named = small("MoCo", momentum_schedule="cosine").fit(X)
+    assert named.loss_curve_ == small("MoCo", momentum=cosine).fit(X).loss_curve_
+
+
+def test_bad_schedules_are_named():
+    for params, message in (
+        ({"momentum": 1.5}, "'momentum' parameter of MoCo .* Got 1.5"),
+        ({"momentum_schedule": "linear"}, "'momentum_schedule' parameter of MoCo .* Got 'linear'"),
+        ({"momentum_end": -1}, "'momentum_end' parameter of MoCo .* Got -1"),
+        ({"momentum_steps": 0}, "'momentum_steps' parameter of MoCo .* Got 0"),
+        ({"momentum": lambda step: 0.9}, r"as momentum\(step, n_steps\)"),
+        ({"momentum": lambda step, n_steps: 2}, r"'momentum' .* Got 2 at step 0 of 2"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            small("MoCo", **params).fit(rows("table"))
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_updates_equal_a_loop(schedule):
     online = _net()

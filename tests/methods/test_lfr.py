@@ -1,5 +1,6 @@
 """LFR: projectors that stay frozen, a choice of them, and phases."""
 
+import functools
 import itertools
 
 import lightning.pytorch as lightning
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import SHAPES, rows, small
+from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -298,6 +300,7 @@ def test_targets_that_do_not_differ_are_warned_of(params, found, n_rows):
 
 
 def _of_maps(module):
+    torch.manual_seed(0)
     encoder = nn.Sequential(nn.Conv1d(2, 4, 1), nn.BatchNorm1d(4))  # gives (n, 4, 20)
     return _lfr(encoder=encoder, adapter=module, n_targets=2)
 
@@ -307,27 +310,61 @@ class Mean(nn.Module):
         return x.mean(-1, keepdim=True)
 
 
+def _pooled(x):
+    return x.mean(-1, keepdim=True)
+
+
 @pytest.mark.parametrize(
     "adapter",
     [
         nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten()),
         nn.AvgPool1d(3),
         nn.Softmax(-1),
+        nn.Linear(20, 3),
+        nn.Conv1d(4, 2, 3),
         Mean(),
+        _pooled,
     ],
 )
-def test_an_adapter_that_would_read_maps_otherwise_is_refused(adapter):
+def test_an_adapter_gets_maps_if_it_takes_them(adapter):
     X = rows("series")
-    message = r"'adapter' .*\(n, 80\), while .* \(n, 4, 20\).*nn.Unflatten\(1, \(4, 20\)\)"
-    with pytest.raises(ValueError, match=message):
-        _of_maps(adapter).fit(X)
-    # Both cures, and what they stand for.
-    pooled = _of_maps(nn.Sequential(nn.Unflatten(1, (4, 20)), adapter)).fit(X)
-    flat = _of_maps(nn.Sequential(nn.Flatten(), adapter)).fit(X)
+    model = _of_maps(adapter).fit(X)
+    # As if it had been written with the shape of the maps, which it can be too.
+    unflatten = nn.Unflatten(1, (4, 20))
+    if isinstance(adapter, nn.Module):
+        same = _of_maps(nn.Sequential(unflatten, adapter)).fit(X)
+    else:
+        same = _of_maps(nn.Sequential(unflatten, Mean())).fit(X)
+    assert model.loss_curve_ == same.loss_curve_
     with torch.no_grad():
-        maps = pooled.encoder_.features.module(torch.from_numpy(X))
-        torch.testing.assert_close(pooled.kept_.adapter(maps.flatten(1)), adapter(maps).flatten(1))
-        torch.testing.assert_close(flat.kept_.adapter(maps.flatten(1)), adapter(maps.flatten(1)))
+        maps = model.encoder_.features.module(torch.from_numpy(X))
+        used = model.kept_.adapter.module[1]
+        torch.testing.assert_close(model.kept_.adapter(maps.flatten(1)), used(maps).flatten(1))
+
+
+@pytest.mark.parametrize("function", [torch.tanh, lambda z: z * 2, _pooled, nn.functional.relu])
+def test_an_adapter_may_be_a_function_of_tensors(function):
+    X = rows("table")
+    model = _lfr(adapter=function, n_targets=2).fit(X)
+    z = torch.randn(5, 8)
+    torch.testing.assert_close(model.kept_.adapter(z), function(z))
+    assert model.kept_.predictors.heads[0].in_features == function(z).shape[1]
+    assert np.isfinite(model.loss_curve_).all()
+    clone(model).fit(X)
+
+
+def test_a_function_that_is_no_adapter():
+    message = "'adapter' .* does not fit: .* fails in FunctionOfTensors, .* with: no such thing"
+
+    def fails(z):
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(ValueError, match=message):
+        _lfr(adapter=fails).fit(rows("table"))
+    with pytest.raises(ValueError, match="'adapter' .* must return one float tensor .* Got int"):
+        _lfr(adapter=lambda z: 3).fit(rows("table"))
+    with pytest.raises(TypeError, match=r"as adapter\(8\). Got Linear, which takes"):
+        _lfr(adapter=nn.Linear).fit(rows("table"))
 
 
 class Dropped(nn.Linear):
@@ -351,6 +388,58 @@ def test_an_adapter_of_flattened_features_is_taken(adapter):
     width = []
     _of_maps(lambda given: width.append(given) or nn.Linear(given, 3)).fit(rows("series"))
     assert width == [80]
+
+
+def test_a_predictor_for_each_candidate_or_each_target():
+    torch.manual_seed(0)
+    X, widths = rows("table", n=60), (3, 4, 5, 6, 7)
+    projectors = [nn.Linear(6, width) for width in widths]
+    predictors = [nn.Linear(8, width) for width in widths]
+    params = {"projectors": projectors, "optimizer": "lars", "learning_rate": 1e-6}
+    model = _lfr(predictors=predictors, n_targets=2, max_epochs=1, **params).fit(X)
+    chosen = model.target_indices_
+    assert model.kept_.predictors.widths == [widths[i] for i in chosen]
+    for i, head in zip(chosen, model.kept_.predictors.heads, strict=True):
+        torch.testing.assert_close(head.module.weight, predictors[i].weight, rtol=1e-3, atol=1e-3)
+    # The same as one for each target, in the order of choice.
+    listed = [predictors[i] for i in chosen]
+    same = _lfr(predictors=nn.ModuleList(listed), n_targets=2, max_epochs=1, **params).fit(X)
+    assert same.loss_curve_ == model.loss_curve_
+    # All are targets: the order of choice is not that of the candidates, which counts.
+    model = _lfr(predictors=predictors, n_targets=5, max_epochs=1, **params).fit(X)
+    assert model.target_indices_.tolist() != [0, 1, 2, 3, 4]
+    assert model.kept_.predictors.widths == [widths[i] for i in model.target_indices_]
+    with pytest.raises(ValueError, match="each of 5 candidates, or for each of 2 targets. Got 3"):
+        _lfr(predictors=predictors[:3], n_targets=2, **params).fit(X)
+
+
+class Drawn(nn.Module):
+    """A projector without arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+def test_projectors_whose_class_has_all_of_its_arguments():
+    X = rows("table")
+    for given in (functools.partial(nn.Linear, 6, 5), Drawn):
+        model = _lfr(projectors=given, n_candidates=9, n_targets=3).fit(X)
+        weights = [projector.module for projector in model.kept_.projectors]
+        assert [p.width for p in model.kept_.projectors] == [5] * 3
+        weights = [next(module.parameters()) for module in weights]
+        assert not torch.equal(weights[0], weights[1])  # each is drawn anew
+        same = _lfr(projectors=lambda shape: given(), n_candidates=9, n_targets=3)  # noqa: B023
+        assert model.loss_curve_ == same.fit(X).loss_curve_
+    # One that has to know the shape gets it.
+    shaped = functools.partial(RandomProjector, width=5)
+    assert _lfr(projectors=shaped, n_candidates=3, n_targets=2).fit(X).kept_.targets is not None
+    broken = functools.partial(nn.Linear, 6, "5")
+    with pytest.raises(ValueError, match="called with no arguments, .* Got TypeError from partial"):
+        _lfr(projectors=broken).fit(X)
 
 
 def test_an_adapter_learns_and_is_gone():
@@ -561,11 +650,6 @@ def test_own_projectors_are_not_calibrated():
             r"with two widths \(ints\) and .* Got int from predictors\(8, 4\)",
         ),
         ({"predictors": lambda a: a}, r"called as predictors\(8, 4\). Got <lambda>, which takes"),
-        (
-            {"adapter": lambda z: z.mean(-1, keepdim=True)},
-            r"'adapter' .* called with a width \(an int\) and must return a torch.nn.Module. Got "
-            "AttributeError",
-        ),
         ({"predictors": [nn.Linear(8, 4)]}, "'predictors' parameter must hold .* 6 .* Got 1"),
         ({"predictors": lambda a, b: nn.Linear(a, b + 1)}, "'predictors' .* rows of 4. Got 5"),
         ({"selection_batch_size": 1}, "'selection_batch_size' parameter of LFR"),

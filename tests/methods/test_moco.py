@@ -1,5 +1,7 @@
 """What is MoCo's own: the queue."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from estimators import rows, small
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sslearn._methods._ema import MomentumCopy
 from sslearn._methods._losses import _blocks, info_nce
 from sslearn._methods._moco_queue import KeyQueue
 from sslearn._methods.moco import _MoCoObjective
@@ -16,7 +19,8 @@ from sslearn._objective import Batch
 def _objective(queue_size=8, symmetric=True):
     torch.manual_seed(0)
     queue = KeyQueue(queue_size, 5)
-    return _MoCoObjective(nn.Linear(4, 6), nn.Linear(6, 5), queue, 0.3, 0.9, symmetric)
+    follow = functools.partial(MomentumCopy, decay=0.9)
+    return _MoCoObjective(nn.Linear(4, 6), nn.Linear(6, 5), queue, 0.3, follow, symmetric)
 
 
 def _batch(rows, n=3, index=True):

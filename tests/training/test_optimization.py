@@ -1,4 +1,3 @@
-import math
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,6 @@ from sslearn import SimCLR
 from sslearn._training._auto import automatic_rate, resolve_batch_size, resolve_max_epochs
 from sslearn._training._optimization import (
     LARS,
-    LearningRate,
     make_optimizer,
     parameter_groups,
 )
@@ -157,96 +155,6 @@ def test_an_optimizer_may_be_a_class_that_takes_groups():
 
     with pytest.raises(ValueError, match=r"step\(\) is called without a closure. Got LBFGS"):
         small("SimCLR", optimizer=with_closure).fit(rows("table"))
-
-
-def test_a_schedule_is_no_class():
-    for given in (torch.optim.lr_scheduler.StepLR, partial(torch.optim.lr_scheduler.LambdaLR)):
-        with pytest.raises(TypeError, match=r"'lr_schedule' .*\(step, n_steps\).*the class \w+LR"):
-            small("SimCLR", lr_schedule=given).fit(rows("table"))
-
-
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, "0.5", None, [0.5]])
-@pytest.mark.parametrize("trainer_params", [None, {"gradient_clip_val": 1e9}])
-def test_a_schedule_that_gives_no_factor(wrong, trainer_params):
-    message = r"'lr_schedule' .* must return the factor on .* at step 1 of 2"
-    with pytest.raises(ValueError, match=message) as caught:
-        small(
-            "SimCLR",
-            lr_schedule=lambda step, n_steps: wrong if step else 1.0,
-            trainer_params=trainer_params,
-        ).fit(rows("table"))
-    assert f"Got {wrong!r}" in str(caught.value)
-
-
-def test_numbers_that_are_factors():
-    assert _rates(lambda step, n: 0, 2, 0.5) == [0.0, 0.0]
-    for given in (np.float32(0.5), torch.tensor(0.5), 0.5):
-        assert _rates(lambda step, n: given, 2, 0.5) == [1.0, 1.0]  # noqa: B023
-    with pytest.raises(ValueError, match="'lr_schedule' .* Got ZeroDivisionError from") as caught:
-        _rates(lambda step, n: 1 / (3 - step), 5, 0.0)
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-
-def _rates(schedule, n_steps, warmup):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
-    rate = LearningRate(optimizer, schedule, n_steps, warmup)
-    rates = []
-    for step in range(n_steps):
-        rate.set(step)
-        rates.append(optimizer.param_groups[0]["lr"])
-    return rates
-
-
-def test_cosine_with_warm_up():
-    rates = _rates("cosine", 100, 0.1)
-    assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
-    assert max(rates) == rates[10] == 2.0  # the base rate is really reached
-    assert rates[55] == pytest.approx(1.0)
-    assert rates[-1] == pytest.approx(1 + math.cos(math.pi * 89 / 90))
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert _rates("cosine", 1, 0.05) == [2.0]
-    assert _rates("cosine", 3, 1.0) == pytest.approx([2 / 3, 4 / 3, 2.0])
-
-
-def test_constant_and_callable():
-    assert _rates("constant", 4, 0.5) == [1.0, 2.0, 2.0, 2.0]
-    assert _rates(lambda step, n: step / n, 4, 0.5) == [0.0, 0.5, 1.0, 1.5]
-
-
-@pytest.mark.parametrize("loss", [1.0, 0.0, -1.0])
-def test_plateau_lowers_the_rate(loss):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
-    rate = LearningRate(optimizer, "plateau", 100, 0.0)
-    found = []
-    for step in range(22):
-        rate.set(step)
-        found.append(optimizer.param_groups[0]["lr"])
-        rate.end_epoch(loss, step)
-    # The first epoch is better than none; after ten that are no better comes a tenth of the rate.
-    np.testing.assert_allclose(found, [2.0] * 11 + [0.2] * 10 + [0.02])
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "constant", "plateau"])
-def test_a_rate_that_somebody_else_has_set_stays(schedule):
-    weights = [nn.Parameter(torch.ones(1)) for _ in range(3)]
-    optimizer = torch.optim.SGD([{"params": [p]} for p in weights[:2]], lr=2.0)
-    rate = LearningRate(optimizer, schedule, 100, 0.1)
-    untouched = _rates(schedule, 100, 0.1)
-    for step in range(60):
-        rate.set(step)
-        if step == 5:
-            optimizer.param_groups[0]["lr"] = 0.7
-        rate.end_epoch(1.0, step)
-        if step >= 5:
-            assert optimizer.param_groups[0]["lr"] == 0.7
-        if schedule != "plateau":
-            assert optimizer.param_groups[1]["lr"] == untouched[step]
-    if schedule == "plateau":
-        assert optimizer.param_groups[1]["lr"] < 2.0
-    else:
-        optimizer.add_param_group({"params": [weights[2]], "lr": 0.3})  # one unfrozen later
-        rate.set(60)
-        assert optimizer.param_groups[2]["lr"] == 0.3
 
 
 def test_the_automatic_rate_follows_the_number_of_steps():
