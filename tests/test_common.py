@@ -201,6 +201,11 @@ class TestEveryKind:
         X = rows(kind)
         good = small(name).fit(X)
         X[(3,) + (0,) * (X.ndim - 1)] = bad
+        if np.isnan(bad) and kind == "series" and name not in ("CPC", "AMDIM"):
+            # A missing value.
+            assert np.isfinite(good.transform(X)).all()
+            assert np.isfinite(small(name).fit(X).transform(X)).all()
+            return
         message = "Input X contains " + ("NaN" if np.isnan(bad) else "infinity")
         with pytest.raises(ValueError, match=message):
             small(name).fit(X)
