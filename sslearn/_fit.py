@@ -13,6 +13,8 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
+from ._data._groups import Groups, read_groups
+from ._data._held_out import HeldOut, check_held_out, read_held_out, warn_of_other_scale
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize
@@ -50,7 +52,7 @@ class _Data:
     """X as it was read: the first stage."""
 
     data: TrainingData
-    held_out: torch.Tensor | None
+    held_out: HeldOut | None
     statistics: Statistics
 
 
@@ -98,12 +100,13 @@ class _Built:
         return encoder
 
 
-def fit(estimator, X: Any, y: Any) -> History:
+def fit(estimator, X: Any, y: Any, groups: Any = None, X_val: Any = None) -> History:
     """Fit an estimator, and return the history of its training."""
     check_labels(y)
     device = resolve_device(estimator.device)
     autocast = resolve_precision(estimator.precision, device)
     estimator._check_relations()
+    check_held_out(estimator, X_val)
     root = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     seeds = Seeds.from_root(root)
     with isolated(root, device) as stop:
@@ -114,7 +117,7 @@ def fit(estimator, X: Any, y: Any) -> History:
         with stop.heard():
             check_arguments(estimator.trainer_params)
             # Read X: samples or a stream, a held-out part, statistics.
-            read = _read(estimator, X, device, seeds)
+            read = _read(estimator, X, groups, X_val, device, seeds)
             held_out = read.held_out
             # Build what is trained: the encoder, inside an objective that may ask for the data.
             built = _build(estimator, read, autocast, seeds)
@@ -153,7 +156,7 @@ def fit(estimator, X: Any, y: Any) -> History:
 # --- reading X -----------------------------------------------------------------------------------
 
 
-def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
+def _read(estimator, X: Any, groups: Any, X_val: Any, device: torch.device, seeds: Seeds) -> _Data:
     batch_size = resolve_batch_size(estimator.batch_size)
     rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
     rows.view_as(estimator._sample_shape(rows.sample_shape))
@@ -161,17 +164,24 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
         rows = rows.to(device)
     else:
         rows.limit = most_batches(estimator.trainer_params)
-    trained_on, held_out = _split(rows, estimator.validation_fraction, seeds.split)
-    statistics = compute_statistics(rows, held_out, type(estimator).__name__)
+    in_pairs = getattr(estimator, "positives", "views") == "group"
+    of = read_groups(groups, rows, in_pairs=in_pairs)
+    trained_on, index = _split(rows, estimator.validation_fraction, seeds.split, of)
+    statistics = compute_statistics(rows, index, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
     standardize = statistics.layer(estimator.standardize).to(device)
     data = TrainingData(rows, trained_on, standardize, device, seeds.reference, statistics.extremes)
+    data.groups = of
+    held_out = None if index is None else HeldOut(rows, index)
+    if X_val is not None:
+        held_out = read_held_out(estimator, X_val, batch_size, device)
+        warn_of_other_scale(held_out, statistics, stacklevel=_TO_THE_CALLER)
     return _Data(data, held_out, statistics)
 
 
 def _split(
-    rows: Rows | Stream, fraction: float | None, seed: int
+    rows: Rows | Stream, fraction: float | None, seed: int, groups: Groups | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Return the numbers of the samples trained on (None: all) and of those held out."""
     if fraction is None:
@@ -181,6 +191,8 @@ def _split(
             "The 'validation_fraction' parameter needs samples with numbers, not an "
             "IterableDataset or DataLoader. Set it to None."
         )
+    if groups is not None:
+        return groups.split(fraction, seed)
     n_held_out = round(fraction * len(rows))
     if min(n_held_out, len(rows) - n_held_out) < 2:
         raise ValueError(
@@ -291,6 +303,7 @@ def _make_batches(
         augment,
         objective.n_views,
         pieces=objective.pieces,
+        pairs_of_groups=getattr(estimator, "positives", "views") == "group",
         n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
         watch=own is not None,
         drowned=drowned,

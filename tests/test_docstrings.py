@@ -15,6 +15,7 @@ SHARED = [
     "embedding_dim",
     "augment",
     "cached_views",
+    "positives",
     "standardize",
     "max_epochs",
     "batch_size",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from ._groups import Groups
 from ._rows import Rows, Stream, chunk_rows, sample_rows
 from ._standardize import Standardize, check_finite
 from ._statistics import Statistics
@@ -113,6 +114,8 @@ class TrainingData:
         self.sample_shape = rows.sample_shape
         self.reference_seed = reference_seed
         self.extremes = extremes
+        #: The group of each sample of X, where the caller gives them.
+        self.groups: Groups | None = None
         #: Shape of what the encoder takes that is trained: a sample, or the stem's features of one.
         self.input_shape = rows.sample_shape
         #: What comes before that, and does not change.

@@ -60,6 +60,7 @@ class _AMDIMObjective(Objective):
             regularization=self.regularization,
             bidirectional=self.bidirectional,
             generator=batch.generator,
+            groups=batch.groups,
         )
         return losses.mean()
 
@@ -194,6 +195,7 @@ class AMDIM(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        positives="views",
         standardize=True,
         # training
         max_epochs="auto",
@@ -224,6 +226,7 @@ class AMDIM(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.positives = positives
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -149,6 +149,7 @@ class BYOL(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         standardize=True,
         # training
         max_epochs="auto",
@@ -181,6 +182,7 @@ class BYOL(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

@@ -17,7 +17,7 @@ from .._objective import Batch, Objective
 from .._sklearn import Interval, StrOptions
 from ._docs import shared_docs
 from ._heads import HEAD, WIDTH, ParallelHeads, make_adapter, make_predictors
-from ._lfr_projectors import calibrate, make_projectors
+from ._lfr_projectors import calibrated_outputs, make_projectors
 from ._lfr_row_cache import RowCache
 from ._lfr_selection import most_diverse
 from ._losses import batchwise_barlow, negative_cosine, resolve_loss
@@ -37,8 +37,9 @@ class _LFRObjective(Objective):
         adapter: Features,
         candidates: list[Features],
         make_predictors: Callable[[list[int]], ParallelHeads],
-        compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        compare: Callable[..., torch.Tensor],
         at_once: bool,
+        in_pairs: bool,
         phases: tuple[str, ...],
         n_targets: int | None,
         selection_batch_size: int,
@@ -50,6 +51,7 @@ class _LFRObjective(Objective):
         self.make_predictors = make_predictors
         self.compare = compare
         self.at_once = at_once  # whether `compare` takes several targets of one width
+        self.in_pairs = in_pairs  # whether it compares different samples, and takes their groups
         self.phases = phases
         self.n_targets = n_targets
         self.selection_batch_size = selection_batch_size
@@ -65,16 +67,7 @@ class _LFRObjective(Objective):
         self.projectors.eval()
         # Every candidate sees the same samples, so that outputs can be compared.
         sample = data.sample(self.selection_batch_size, generator)
-        for projector in self.projectors:
-            calibrate(projector, sample)
-        outputs = [projector(sample) for projector in self.projectors]
-        for i, output in enumerate(outputs):
-            if not output.isfinite().all():
-                raise ValueError(
-                    f"The 'projectors' parameter must return finite outputs. Candidate {i}, a "
-                    f"{type(self.projectors[i].module).__name__}, returns NaN or infinity on "
-                    f"some of {len(sample)} training samples."
-                )
+        outputs = calibrated_outputs(self.projectors, sample)
         # The k most diverse by a determinantal point process, section 3 of the paper.
         if self.n_targets is not None:
             self.chosen, self.kernel, n_different = most_diverse(outputs, self.n_targets)
@@ -127,12 +120,15 @@ class _LFRObjective(Objective):
         else:
             h = self._encode(batch.x)
         predictions, widths = self.predictors(h), self.predictors.widths
+        compare = self.compare
+        if self.in_pairs and batch.groups is not None:
+            compare = functools.partial(compare, groups=batch.groups)
         if self.at_once:
             # All targets in one call: k small losses take most of their time to start.
             each = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
-            return self.compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
+            return compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
         pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
-        return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
+        return torch.stack([compare(p, z) for p, z in pairs]).mean()
 
     def train(self, mode: bool = True) -> _LFRObjective:
         """Set the mode; projectors never change, so they stay in eval mode."""
@@ -263,6 +259,7 @@ class LFR(BaseSSL):
         "optimizer": [*BaseSSL._parameter_constraints["optimizer"], None],
     }
     del _parameter_constraints["augment"], _parameter_constraints["cached_views"]
+    del _parameter_constraints["positives"]
 
     def __init__(
         self,
@@ -381,6 +378,7 @@ class LFR(BaseSSL):
             functools.partial(self._make_predictors, adapter.width),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
             isinstance(self.loss, str),
+            isinstance(self.loss, str) and self.loss == "barlow",
             (learning,) + ("predictors",) * self.predictor_epochs,
             n_targets,
             self.selection_batch_size,

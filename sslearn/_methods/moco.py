@@ -46,9 +46,10 @@ class _MoCoObjective(Objective):
         with torch.no_grad():
             keys = jointly(self._keys, answering, copy=self.symmetric)
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
-        rows = self.queue.row_numbers(batch.index, keys[0])
+        numbers = batch.index if batch.groups is None else batch.groups
+        rows = self.queue.row_numbers(numbers, keys[0])
 
-        # With few samples the queue holds earlier keys of the same sample: no true negatives.
+        # The queue holds keys of the same group, or of few samples the same one: no true negatives.
         def excluded(some: slice) -> torch.Tensor:
             return self.queue.same_row_mask(rows[some])
 
@@ -161,6 +162,7 @@ class MoCo(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         standardize=True,
         # training
         max_epochs="auto",
@@ -192,6 +194,7 @@ class MoCo(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

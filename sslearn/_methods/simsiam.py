@@ -103,6 +103,7 @@ class SimSiam(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         standardize=True,
         # training
         max_epochs="auto",
@@ -132,6 +133,7 @@ class SimSiam(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs

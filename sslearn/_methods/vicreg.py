@@ -112,6 +112,7 @@ class VICReg(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         standardize=True,
         # training
         max_epochs="auto",
@@ -142,6 +143,7 @@ class VICReg(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.standardize = standardize
         # training
         self.max_epochs = max_epochs
