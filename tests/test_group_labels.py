@@ -36,7 +36,11 @@ def test_labels_of_any_kind_are_numbered(labels):
         (np.array(["NaT", 0, 1, 2], dtype="M8[s]"), ValueError, "Got missing values for 1 of 4"),
         ([3, 3, 3, 3], ValueError, "two different labels or more. Got one for all .*, 3"),
         (["a"] * 4, ValueError, "Got one for all samples instead, 'a'"),
-        (np.array([{}, 1, 2, 3], dtype=object), TypeError, "numbers or strings. Got a dict instead"),
+        (
+            np.array([{}, 1, 2, 3], dtype=object),
+            TypeError,
+            "numbers or strings. Got a dict instead",
+        ),
     ],
 )
 def test_other_labels_are_refused(labels, error, message):

@@ -223,5 +223,7 @@ def test_pairs_of_a_group_for_every_method_of_two_views(name):
 def test_pairs_are_for_methods_of_two_views():
     with_pairs = {name for name in ESTIMATORS if "positives" in ESTIMATORS[name]().get_params()}
     assert with_pairs == set(PAIRED)
-    with pytest.raises(ValueError, match=r"The 'positives' parameter of SimCLR must be a str among"):
+    with pytest.raises(
+        ValueError, match=r"The 'positives' parameter of SimCLR must be a str among"
+    ):
         small("SimCLR", positives="groups").fit(rows("table"))
