@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS, rows, small
+from estimators import rows, small
 from torch.utils.data import DataLoader, TensorDataset
 
 from sslearn._data._held_out import HeldOut
