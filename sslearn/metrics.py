@@ -103,7 +103,7 @@ def group_leakage(features, groups, *, n_neighbors=1) -> float:
     features = check_array(features, dtype=[np.float64, np.float32], input_name="features")
     n = len(features)
     groups = numbered(groups, n)
-    if not isinstance(n_neighbors, Integral) or not 1 <= n_neighbors < n:
+    if not isinstance(n_neighbors, Integral) or not 1 <= int(n_neighbors) < n:
         raise ValueError(
             f"The 'n_neighbors' parameter must be a whole number from 1 to {n - 1}, one less than "
             f"the samples. Got {n_neighbors!r} instead."
