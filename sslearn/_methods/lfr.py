@@ -186,7 +186,7 @@ class LFR(BaseSSL):
         Whether the predictors are frozen while the encoder learns, as in the paper. If False, both
         learn in the encoder's passes.
     off_diagonal_weight : float, default=0.01
-        lambda of the loss: weight of the cosines between different samples.
+        lambda of the loss: weight of the cosines between different samples (and groups, if any).
     loss : {"barlow", "cosine"} or callable, default="barlow"
         "barlow" is the paper's batch-wise Barlow Twins loss, "cosine" minus the cosine of
         prediction and target. A callable takes (predictions, targets), each (n, d), and returns a
