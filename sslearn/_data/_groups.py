@@ -105,6 +105,8 @@ def read_groups(groups: Any, rows: Rows | Stream, *, in_pairs: bool = False) -> 
             f"DataLoader. Got groups of type {type(groups).__name__} instead of None."
         )
     found = Groups(torch.from_numpy(numbered(groups, len(rows))))
+    if rows.tensor is not None:
+        found.to(rows.tensor.device)
     if in_pairs and found.all_single:
         raise ValueError(
             "The 'groups' parameter must give two samples or more the same label where "

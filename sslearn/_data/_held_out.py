@@ -65,12 +65,13 @@ class HeldOut:
     def parts(self, batch_size: int) -> Iterator[Part]:
         """Iterate over batches of nearly equal size, or over those of a loader.
 
-        In a short last one a sample would have fewer negatives, and a batch of one sample has no
-        statistics.
+        In a short last one a sample would have fewer negatives, and one sample has none at all:
+        a batch of one that a loader returns is left out.
         """
         if isinstance(self.rows, Stream):
-            for batch in self.rows.batches():
-                yield Part(functools.partial(_given, batch), None, len(batch))
+            for batch in self.rows.slices():
+                if len(batch) > 1:
+                    yield Part(functools.partial(_given, batch), None, len(batch))
             return
         numbers = torch.arange(len(self)) if self.index is None else self.index
         for part in numbers.tensor_split(max(1, len(numbers) // batch_size)):
@@ -128,11 +129,11 @@ def read_held_out(estimator, X_val: Any, batch_size: int, device: torch.device) 
         raise ValueError(_other_shape(shape, expected))
     try:
         rows = validate_rows(estimator, X_val, reset=False, batch_size=batch_size)
-        if isinstance(rows, Rows) and len(rows) < 2:
-            raise ValueError(too_few_rows(estimator, len(rows), rows.sample_shape))
         rows.view_as(estimator._sample_shape(rows.sample_shape))
         held_out = HeldOut(rows.to(device) if isinstance(rows, Rows) else rows)
         held_out.read(type(estimator).__name__)
+        if len(held_out) < 2:
+            raise ValueError(too_few_rows(estimator, len(held_out), rows.item_shape))
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
             f"The 'X_val' parameter must be samples like those of X. Got this error: {error}"

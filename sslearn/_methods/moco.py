@@ -113,7 +113,8 @@ class MoCo(BaseSSL):
     -----
     With a thousand samples the queue holds earlier keys of the queries' own samples. These are
     excluded from the negatives of a sample, which the paper has no need to do, as are keys of its
-    group where there are groups; in a stream, whose samples have no number, they cannot be. Until the queue is full it holds random directions.
+    group where there are groups; in a stream, whose samples have no number, they cannot be. Until
+    the queue is full it holds random directions.
 
     The paper shuffles the batch between devices so that the batch norms of the key network see
     other samples than those of the query network. On one device there is nothing to shuffle: both

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 from estimators import rows, small
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from sslearn._data._held_out import HeldOut
 from sslearn._data._rows import Rows
@@ -119,6 +119,36 @@ def test_what_goes_together_with_them():
     assert np.isfinite(model.validation_loss_curve_).all()
 
 
+class _Iterated(IterableDataset):
+    """Samples in their order."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __iter__(self):
+        return iter(self.X)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_all_samples_of_a_stream_are_validated_on(batch_size):
+    X_val, seen = rows("table", n=11, seed=1), []
+
+    class Noted(type(small("SimCLR"))):
+        def _make_objective(self, encoder, data):
+            made = super()._make_objective(encoder, data)
+            loss = made.loss
+            made.loss = lambda *views: seen.append((made.training, len(views[0]))) or loss(*views)
+            return made
+
+    for given in (_Iterated(X_val), DataLoader(_Iterated(X_val), batch_size=batch_size)):
+        seen.clear()
+        model = small("SimCLR", batch_size=batch_size, max_epochs=1)
+        model.__class__ = Noted
+        model.fit(rows("table"), X_val=given)
+        sizes = [n for training, n in seen if not training]
+        assert sizes == {4: [4, 4, 3], 5: [5, 5]}[batch_size]  # without a batch of one
+
+
 NUMBERS = np.ones((5, 6), np.float32)
 
 
@@ -128,6 +158,7 @@ NUMBERS = np.ones((5, 6), np.float32)
         (np.ones((5, 7)), ValueError, r"of the shape of those of X, \(6,\). Got \(7,\) instead"),
         (np.ones((5, 6, 2)), ValueError, r"like those of X. Got this error: .*shape \(6, 2\)"),
         (NUMBERS[:1], ValueError, "like those of X. .* 1 sample"),
+        (DataLoader(TensorDataset(torch.ones(1, 6))), ValueError, "like those of X. .* 1 sample"),
         (np.full((5, 6), np.nan), ValueError, "like those of X. .* contains NaN"),
         (np.full((5, 6), "a"), ValueError, "like those of X. .* real numbers"),
         ("file.npy", TypeError, "like those of X. .* Got str instead"),
