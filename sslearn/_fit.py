@@ -176,7 +176,7 @@ def _read(estimator, X: Any, groups: Any, X_val: Any, device: torch.device, seed
     held_out = None if index is None else HeldOut(rows, index)
     if X_val is not None:
         held_out = read_held_out(estimator, X_val, batch_size, device)
-        warn_of_other_scale(held_out, statistics, stacklevel=_TO_THE_CALLER)
+        warn_of_other_scale(held_out, statistics, stacklevel=_TO_THE_CALLER - 1)
     return _Data(data, held_out, statistics)
 
 

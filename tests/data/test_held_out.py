@@ -196,7 +196,7 @@ def test_samples_of_another_unit_are_warned_of(standardize):
     with pytest.warns(UserWarning, match=FAR.format("channel 1")):
         small("CPC", max_epochs=1).fit(series, X_val=series[:9] * np.array([[[1], [200]]]))
     images = (rows("image", n=20) * 20 + 100).clip(0, 255).astype(np.uint8)
-    with pytest.warns(UserWarning, match=FAR.format("channel")):
+    with pytest.warns(UserWarning, match=FAR.format("channel [012]")):
         small("SimCLR", max_epochs=1).fit(images / 255.0, X_val=images)
 
 
