@@ -64,11 +64,11 @@ class GroupWhitening(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> from sslearn.metrics import group_leakage
     >>> rng = np.random.default_rng(0)
     >>> groups = np.repeat(np.arange(20), 5)
-    >>> offsets = rng.normal(size=(20, 1)) * [10.0, 0.0, 0.0]
-    >>> features = offsets[groups] + rng.normal(size=(100, 3))
+    >>> features = rng.normal(size=(100, 10))
+    >>> features[:, 0] += 5 * groups  # as far apart as sites with an offset each
     >>> whitened = GroupWhitening(shrinkage=0.1).fit_transform(features, groups=groups)
-    >>> group_leakage(whitened, groups) < group_leakage(features, groups) / 2
-    True
+    >>> round(group_leakage(features, groups), 1), round(group_leakage(whitened, groups), 1)
+    (23.3, 5.9)
     """
 
     _parameter_constraints: dict = {"shrinkage": [Interval(Real, 0, None, closed="neither")]}
