@@ -66,7 +66,8 @@ class BaseSSL(
 
     It may override :meth:`_sample_shape`, :meth:`_encoder_shape`, :meth:`_default_encoder`,
     :meth:`_optimizer` and :meth:`_publish`. A method without views leaves ``augment`` and
-    ``cached_views`` out, and one that is not for tables ``categorical_features``.
+    ``cached_views`` out, one without pairs of views ``positives``, and one that is not for tables
+    ``categorical_features``.
     """
 
     _parameter_constraints: dict = {
@@ -74,6 +75,7 @@ class BaseSSL(
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "augment": [callable, None],
         "cached_views": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "positives": [StrOptions({"views", "group"})],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "standardize": ["boolean"],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
@@ -156,7 +158,7 @@ class BaseSSL(
 
     # --- scikit-learn's contract -----------------------------------------------------------
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, groups=None, X_val=None):
         """Pretrain the encoder on X.
 
         Parameters
@@ -174,8 +176,19 @@ class BaseSSL(
             without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
             ``max_steps``, which also limit what is counted.
         y : Ignored
-            Never trained on; passed to callbacks that ask for it. Not a dataset or loader: use
-            ``validation_fraction`` to hold out samples of X.
+            Never trained on; passed to callbacks that ask for it. Not a dataset or loader: pass
+            samples to validate on as ``X_val``.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of the patients, sites or recordings that the samples are of: numbers or
+            strings, not for a stream. Samples of one group are no negatives of each other in
+            ``SimCLR``, ``MoCo``, ``CPC``, ``AMDIM`` and ``LFR(loss="barlow")``; the other methods
+            have no negatives. ``validation_fraction`` holds out whole groups, and
+            ``positives="group"`` takes the views of a pair from two samples of a group.
+        X_val : same types as X, default=None
+            Held-out samples, in place of ``validation_fraction``: their loss, on the same views
+            each time, is kept in ``validation_loss_curve_``. A DataLoader must not shuffle.
+            They have no groups. In a pipeline they are transformed like X only if it is made with
+            ``transform_input=["X_val"]``.
 
         Returns
         -------
@@ -195,7 +208,7 @@ class BaseSSL(
         before = _fitted_names(self)
         try:
             with out_of_memory_explained(self):
-                history = self._fit(X, y)
+                history = self._fit(X, y, groups, X_val)
             # Raised, where warnings are errors, they leave nothing fitted either.
             if history.interrupted:
                 warnings.warn(f"Training interrupted by {history.interrupted}.", stacklevel=2)
@@ -207,7 +220,7 @@ class BaseSSL(
             raise
         return self
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(self, X, y=None, *, groups=None, X_val=None):
         """Pretrain the encoder on X and return its features of X.
 
         Parameters
@@ -216,8 +229,8 @@ class BaseSSL(
             Data as in ``fit``. A DataLoader must not shuffle.
         y : Ignored
             Not used, present by convention.
-        **fit_params : dict
-            Must be empty.
+        groups, X_val : optional
+            As in ``fit``.
 
         Returns
         -------
@@ -225,12 +238,12 @@ class BaseSSL(
             Features, in the order of X.
         """
         check_order(X)  # before the training, not after it
-        return super().fit_transform(X, y, **fit_params)
+        return self.fit(X, y, groups=groups, X_val=X_val).transform(X)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def _fit(self, X, y) -> History:
+    def _fit(self, X, y, groups, X_val) -> History:
         """Fit, and return the history of the training."""
-        return fit(self, X, y)
+        return fit(self, X, y, groups, X_val)
 
     def transform(self, X):
         """Return the encoder's features of X.
@@ -348,11 +361,6 @@ class BaseSSL(
 
     def _check_relations(self) -> None:
         """Check what single parameters cannot: how they go together."""
-        if self.n_iter_no_change is not None and self.validation_fraction is None:
-            raise ValueError(
-                "The 'n_iter_no_change' parameter needs held-out samples to stop on: set "
-                "validation_fraction too, for example to 0.1. Got validation_fraction=None."
-            )
         own = encoder_of_samples(self.encoder)
         if own is not None and self.embedding_dim is not None:
             raise ValueError(
@@ -372,7 +380,7 @@ def _check_assigned(estimator: BaseSSL) -> None:
     """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
     # Methods without views, or not for tables, leave some out; those whose heads are of no use
     # later, the last.
-    optional = ("augment", "cached_views", "categorical_features", "keep_objective")
+    optional = ("augment", "cached_views", "positives", "categorical_features", "keep_objective")
     shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
     for name in (*estimator._get_param_names(), *shared):
         if not hasattr(estimator, name):

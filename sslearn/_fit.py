@@ -14,6 +14,8 @@ from torch import nn
 
 from ._data._batches import Batches
 from ._data._categories import spread_categories
+from ._data._groups import Groups, read_groups
+from ._data._held_out import HeldOut, check_held_out, read_held_out, warn_of_other_scale
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize, is_grid, refuse_nan
@@ -64,7 +66,7 @@ class _Data:
     """X as it was read: the first stage."""
 
     data: TrainingData
-    held_out: torch.Tensor | None
+    held_out: HeldOut | None
     statistics: Statistics
 
 
@@ -120,12 +122,13 @@ class _Built:
         return kept
 
 
-def fit(estimator, X: Any, y: Any) -> History:
+def fit(estimator, X: Any, y: Any, groups: Any = None, X_val: Any = None) -> History:
     """Fit an estimator, and return the history of its training."""
     check_labels(y)
     device = resolve_device(estimator.device)
     autocast = resolve_precision(estimator.precision, device)
     estimator._check_relations()
+    check_held_out(estimator, X_val)
     root = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     seeds = Seeds.from_root(root)
     with isolated(root, device) as stop:
@@ -136,7 +139,7 @@ def fit(estimator, X: Any, y: Any) -> History:
         with stop.heard():
             check_arguments(estimator.trainer_params)
             # Read X: samples or a stream, a held-out part, statistics.
-            read = _read(estimator, X, device, seeds)
+            read = _read(estimator, X, groups, X_val, device, seeds)
             held_out = read.held_out
             # Build what is trained: the encoder, inside an objective that may ask for the data.
             built = _build(estimator, read, autocast, seeds)
@@ -177,27 +180,35 @@ def fit(estimator, X: Any, y: Any) -> History:
 # --- reading X -----------------------------------------------------------------------------------
 
 
-def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
+def _read(estimator, X: Any, groups: Any, X_val: Any, device: torch.device, seeds: Seeds) -> _Data:
     batch_size = resolve_batch_size(estimator.batch_size)
     rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
     if isinstance(rows, Rows):
         rows = rows.to(device)
     else:
         rows.limit = most_batches(estimator.trainer_params)
-    trained_on, held_out = _split(rows, estimator.validation_fraction, seeds.split)
+    in_pairs = getattr(estimator, "positives", "views") == "group"
+    of = read_groups(groups, rows, in_pairs=in_pairs)
+    trained_on, index = _split(rows, estimator.validation_fraction, seeds.split, of)
     # Categories come out one-hot from here on.
     own = estimator.encoder
-    spread_categories(estimator, rows, held_out, unseen_is_nan=own is None or takes_nan(own))
+    spread_categories(estimator, rows, index, unseen_is_nan=own is None or takes_nan(own))
     rows.view_as(estimator._sample_shape(rows.sample_shape))
-    statistics = compute_statistics(rows, held_out, type(estimator).__name__)
+    statistics = compute_statistics(rows, index, type(estimator).__name__)
     if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
     windows = windows_of(estimator.encoder)
     if windows is not None:
         missing = statistics.where_missing is not None
-        rows = windowed_rows(rows, windows.length, seeds.windows, held_out, has_missing=missing)
+        rows = windowed_rows(rows, windows.length, seeds.windows, index, has_missing=missing)
     estimator.any_length_ = rows.any_length
     standardize = statistics.layer(estimator.standardize).to(device)
+    held_out = None if index is None else HeldOut(rows, index)
+    where_missing = statistics.where_missing
+    if X_val is not None:
+        held_out = read_held_out(estimator, X_val, rows, batch_size, device)
+        where_missing = where_missing or held_out.where_missing
+        warn_of_other_scale(held_out, statistics, stacklevel=_TO_THE_CALLER - 1)
     data = TrainingData(
         rows,
         trained_on,
@@ -205,13 +216,14 @@ def _read(estimator, X: Any, device: torch.device, seeds: Seeds) -> _Data:
         device,
         seeds.reference,
         statistics.extremes,
-        where_missing=statistics.where_missing,
+        where_missing=where_missing,
     )
+    data.groups = of
     return _Data(data, held_out, statistics)
 
 
 def _split(
-    rows: Rows | Stream, fraction: float | None, seed: int
+    rows: Rows | Stream, fraction: float | None, seed: int, groups: Groups | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Return the numbers of the samples trained on (None: all) and of those held out."""
     if fraction is None:
@@ -221,6 +233,8 @@ def _split(
             "The 'validation_fraction' parameter needs samples with numbers, not an "
             "IterableDataset or DataLoader. Set it to None."
         )
+    if groups is not None:
+        return groups.split(fraction, seed)
     n_held_out = round(fraction * len(rows))
     if min(n_held_out, len(rows) - n_held_out) < 2:
         raise ValueError(
@@ -350,6 +364,7 @@ def _make_batches(
         augment,
         objective.n_views,
         pieces=objective.pieces,
+        pairs_of_groups=getattr(estimator, "positives", "views") == "group",
         n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
         watch=own is not None,
         drowned=drowned,

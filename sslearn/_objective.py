@@ -67,14 +67,16 @@ class Batch:
         the encoder has a stem; computed on access.
     index : Tensor of shape (n,) or None
         Numbers of these samples in X, below ``data.n_rows``, held-out ones counted; None for a
-        stream, whose samples have no number.
+        stream and for ``X_val``, whose samples have no number.
     views : tuple of Tensors, each of shape (n, ...)
         The encoder's input for random views of these samples. Empty when ``n_views`` is 0.
     generator : torch.Generator
         Source of every random draw of an objective, on the device of the batch.
+    groups : Tensor of shape (n,) or None
+        Numbers of the samples' groups, which are no negatives of each other; None without groups.
     """
 
-    __slots__ = ("_samples", "_x", "generator", "index", "views")
+    __slots__ = ("_samples", "_x", "generator", "groups", "index", "views")
 
     def __init__(
         self,
@@ -83,12 +85,15 @@ class Batch:
         views: tuple[torch.Tensor, ...],
         generator: torch.Generator,
         x: Callable[[], torch.Tensor] | None = None,
+        *,
+        groups: torch.Tensor | None = None,
     ) -> None:
         self._samples = samples
         self._x = samples if x is None else x
         self.index = index
         self.views = views
         self.generator = generator
+        self.groups = groups
 
     @property
     def samples(self) -> torch.Tensor:

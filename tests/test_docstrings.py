@@ -8,13 +8,14 @@ import pytest
 from estimators import ESTIMATORS
 
 import sslearn
-from sslearn import augment, base, encoders, metrics
+from sslearn import augment, base, encoders, groups, metrics
 
 # After `encoder`, a method's own parameters; then these, in this order.
 SHARED = [
     "embedding_dim",
     "augment",
     "cached_views",
+    "positives",
     "categorical_features",
     "standardize",
     "max_epochs",
@@ -55,7 +56,7 @@ def _parameters(cls):
 
 PUBLIC = [
     getattr(module, name)
-    for module in (sslearn, augment, encoders, metrics, base)
+    for module in (sslearn, augment, encoders, groups, metrics, base)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from .._objective import Batch
 from ..augment import Augmentation
 from ..augment._own_time import known_as_complete
 from ..encoders import ViewWhitening
+from ._held_out import HeldOut
 from ._rows import Rows
 from ._stem_cache import CACHE_BYTES, StemCache
 from ._training_data import TrainingData, autocast_off
@@ -40,6 +41,8 @@ class Batches:
         Number of views of each sample.
     pieces : callable, optional
         Function whose output views are taken from, see :class:`Objective`; by default the samples.
+    pairs_of_groups : bool
+        Take the views of a sample but the first from other samples of its group.
     n_kept : int
         Views of each sample of which the stem's features are computed once; 0 draws new views at
         each step. Without views it is 1, the samples themselves, or 0.
@@ -56,6 +59,7 @@ class Batches:
         n_views: int,
         *,
         pieces: Callable[[torch.Tensor], torch.Tensor] = lambda x: x,
+        pairs_of_groups: bool = False,
         n_kept: int = 0,
         watch: bool = False,
         drowned: str | None = None,
@@ -64,6 +68,7 @@ class Batches:
         self.augment = augment
         self.n_views = n_views
         self.pieces = pieces
+        self.pairs_of_groups = pairs_of_groups
         self.n_kept = n_kept
         self.watch = watch
         self.drowned = drowned
@@ -146,34 +151,50 @@ class Batches:
             return self._drawn(item, None, generator)
         if self._cache is None:
             return self._drawn(self._raw(item), item, generator)
-        places, n_views = self.data.places(item), max(self.n_views, 1)
-        kept = self._cache.views(places, n_views, generator)
+        if self.pairs_of_groups:
+            each = [self.data.places(i) for i in (item, *self._partners(item, generator))]
+            kept = tuple(self._cache.views(places, 1, generator)[0] for places in each)
+        else:
+            kept = self._cache.views(self.data.places(item), max(self.n_views, 1), generator)
         if self.n_views:
             return self._batch(functools.partial(self._raw, item), item, kept, generator)
-        return Batch(lambda: self.data.clean(self._raw(item)), item, (), generator, lambda: kept[0])
+        return Batch(
+            lambda: self.data.clean(self._raw(item)),
+            item,
+            (),
+            generator,
+            lambda: kept[0],
+            groups=self._groups(item),
+        )
 
-    def held_out(self, parts: Sequence[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """Iterate over batches of held-out samples, on the same views in each epoch.
+    def held_out(self, samples: HeldOut, batch_size: int, seed: int) -> Iterator[tuple[int, Batch]]:
+        """Iterate over batches of held-out samples and their sizes, on the same views each time.
 
         Parameters
         ----------
-        parts : sequence of Tensors
-            Numbers of the samples of each batch.
+        samples : HeldOut
+            The held-out samples.
+        batch_size : int
+            Samples in a batch.
         seed : int
             Seed of the views and of an objective's draws.
         """
         generator = torch.Generator(self.data.device).manual_seed(seed)
-        n_values = sum(map(len, parts)) * self.n_views * math.prod(self.data.input_shape)
+        n_values = len(samples) * self.n_views * math.prod(self.data.input_shape)
+        parts = samples.parts(batch_size)
         if not self.data.has_stem or 4 * n_values > CACHE_BYTES:
-            for index in parts:
-                yield self._drawn(self._raw(index), index, generator)
+            for raw, index, n in parts:
+                yield n, self._drawn(raw(), index, generator)
             return
         if not self._held_out:
-            self._held_out = [self._drawn(self._raw(i), i, generator).views for i in parts]
+            self._held_out = [
+                self._drawn(raw(), index, generator).views
+                for raw, index, _ in samples.parts(batch_size)
+            ]
         # An objective's draws come after those of all views here, in the first epoch too.
         generator.manual_seed(seed)
-        for index, views in zip(parts, self._held_out, strict=True):
-            yield self._batch(functools.partial(self._raw, index), index, views, generator)
+        for (raw, index, n), views in zip(parts, self._held_out, strict=True):
+            yield n, self._batch(raw, index, views, generator)
 
     def _raw(self, index: torch.Tensor) -> torch.Tensor:
         assert isinstance(self.data.rows, Rows)
@@ -186,7 +207,11 @@ class Batches:
         raw = self.data.to_device(raw)
         views: tuple[torch.Tensor, ...] = ()
         if self.n_views:
-            views = self._views(raw, generator, self.n_views).chunk(self.n_views)
+            drawn_of, n_views = raw, self.n_views
+            if self.pairs_of_groups and index is not None:
+                others = self._partners(index, generator)
+                drawn_of, n_views = torch.cat((raw, *map(self._raw, others))), 1
+            views = self._views(drawn_of, generator, n_views).chunk(self.n_views)
             if self.watch:
                 self.watch = False  # only once, since comparing waits for the device
                 _warn_of_equal_views(views)
@@ -202,7 +227,25 @@ class Batches:
         def samples() -> torch.Tensor:
             return self.data.clean(raw())
 
-        return Batch(samples, index, views, generator, lambda: self.data.inputs(samples()))
+        return Batch(
+            samples,
+            index,
+            views,
+            generator,
+            lambda: self.data.inputs(samples()),
+            groups=self._groups(index),
+        )
+
+    def _groups(self, index: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the groups of some samples, on the device; None where they have none."""
+        if self.data.groups is None or index is None:
+            return None
+        return self.data.groups.of(index).to(self.data.device)
+
+    def _partners(self, index: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        """Draw other samples of the groups of some samples, for each view but the first."""
+        assert self.data.groups is not None
+        return [self.data.groups.partners(index, generator) for _ in range(self.n_views - 1)]
 
     def _views(self, raw: torch.Tensor, generator: torch.Generator, n_views: int) -> torch.Tensor:
         """Return views of raw samples, one view after the other, ready for the encoder."""

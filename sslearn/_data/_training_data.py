@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from ._groups import Groups
 from ._ragged import ends_early
 from ._rows import Rows, Stream, chunk_rows, sample_rows
 from ._standardize import Checked, Standardize, check_values, is_grid
@@ -145,6 +146,8 @@ class TrainingData:
         self.extremes = extremes
         #: Where the first value is missing, which is NaN in samples and views, if one is.
         self.where_missing = where_missing
+        #: The group of each sample of X, where the caller gives them.
+        self.groups: Groups | None = None
         #: Shape of what the encoder takes that is trained: a sample, or the stem's features of one.
         self.input_shape = rows.sample_shape
         #: What comes before that, and does not change.

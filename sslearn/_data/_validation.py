@@ -285,7 +285,7 @@ def check_labels(y: Any) -> None:
     if isinstance(y, DataLoader | Dataset):
         raise TypeError(
             "The 'y' parameter must be None, or labels for callbacks. Got a torch "
-            f"{type(y).__name__} instead; samples of X are held out by validation_fraction."
+            f"{type(y).__name__} instead; pass samples to validate on as X_val."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from ..encoders._own_length import own_lengths
 from ._rows import Rows, Stream, chunk_rows
 
-__all__ = ["WindowedRows", "windowed_rows"]
+__all__ = ["WindowedRows", "windowed_rows", "windows_in_the_middle"]
 
 
 def windowed_rows(
@@ -28,6 +28,12 @@ def windowed_rows(
             f"or a Dataset of samples (channels, time). Got {got} instead."
         )
     return WindowedRows(rows, length, seed, held_out, has_missing=has_missing)
+
+
+def windows_in_the_middle(rows: Rows | Stream, length: int) -> WindowedRows:
+    """Return the window in the middle of each recording, for recordings that are held out."""
+    every = torch.arange(0 if isinstance(rows, Stream) else len(rows))
+    return windowed_rows(rows, length, 0, every, has_missing=True)
 
 
 class WindowedRows(Rows):

@@ -38,6 +38,11 @@ _PARAMETERS = {
     frozen. More are more varied, and take more time and memory. 0 draws new views at each step.
     "auto" is 8 where memory allows, and 0 for a residual network behind a stem, see 'What "auto"
     means' in the user guide. Ignored where there is no stem, and for streams.""",
+    "positives": """{"views", "group"}
+    Pairs that are made alike. "views": two views of a sample. "group": a view of a sample and one
+    of another sample of its group, by the ``groups`` of ``fit``, drawn anew at each step; for a
+    sample that is alone in its group, and for ``X_val``, two views of itself. Features then keep
+    what a group has in common, such as the patient, and lose what differs within it.""",
     "categorical_features": """array-like or "from_dtype"
     Features of a table that are categories: a boolean mask of shape (n_features,), or indices or
     names of columns. "from_dtype" takes the columns of a data frame that have a categorical dtype
@@ -84,10 +89,11 @@ _PARAMETERS = {
     given by its name.""",
     "validation_fraction": """float
     Fraction of the samples that is held out; their loss, on the same views each time, is kept in
-    ``validation_loss_curve_``. If None, train on all samples.""",
+    ``validation_loss_curve_``. With ``groups`` whole groups are held out. If None, train on all
+    samples.""",
     "n_iter_no_change": """int
     Stop after this many epochs without a better validation loss, and restore the best weights.
-    Needs ``validation_fraction``. If None, train for all epochs.""",
+    Needs ``validation_fraction``, or the ``X_val`` of ``fit``. If None, train for all epochs.""",
     "keep_objective": """bool
     Keep all that was trained as ``objective_``: heads, target networks and projectors too, which
     ``transform`` has no use for. ``objective_(x)`` returns their outputs for raw samples.""",
@@ -137,8 +143,8 @@ _WITHOUT_VIEWS = {
     channels of a photograph). If False, samples are only cast to float32, and images and volumes
     that fill a byte divided by 255.""",
     "validation_fraction": """float
-    Fraction of the samples that is held out; their loss is kept in ``validation_loss_curve_``. If
-    None, train on all samples.""",
+    Fraction of the samples that is held out; their loss is kept in ``validation_loss_curve_``.
+    With ``groups`` whole groups are held out. If None, train on all samples.""",
 }
 
 _ATTRIBUTES = """encoder_ : nn.Module
@@ -150,7 +156,7 @@ objective_ : nn.Module
 loss_curve_ : list of float
     Mean loss of each epoch.
 validation_loss_curve_ : list of float
-    Loss of the held-out samples after each epoch; only with ``validation_fraction``.
+    Loss of the held-out samples after each epoch; only with ``validation_fraction`` or ``X_val``.
 embedding_rank_curve_ : list of (int, float, float)
     Epoch, effective rank and mean standard deviation, at unit length, of the features of some
     samples: before training, after some epochs, and after the last one.

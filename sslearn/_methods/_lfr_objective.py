@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -12,7 +13,7 @@ from torch import nn
 from .._modules import Features
 from .._objective import Batch, Objective
 from ._heads import ParallelHeads
-from ._lfr_projectors import calibrate
+from ._lfr_projectors import calibrated_outputs
 from ._lfr_row_cache import RowCache
 from ._lfr_selection import most_diverse
 
@@ -39,6 +40,8 @@ class LFRObjective(Objective):
         The loss of predictions and targets.
     at_once : bool
         Whether `compare` takes several targets of one width.
+    in_pairs : bool
+        Whether `compare` compares different samples, and takes their groups.
     phases : tuple of str
         "encoder" or "joint", then "predictors" as often as they have passes of their own.
     n_targets : int or None
@@ -57,8 +60,9 @@ class LFRObjective(Objective):
         adapter: Features,
         candidates: list[Features],
         make_predictors: Callable[..., ParallelHeads],
-        compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        compare: Callable[..., torch.Tensor],
         at_once: bool,
+        in_pairs: bool,
         phases: tuple[str, ...],
         n_targets: int | None,
         selection_batch_size: int,
@@ -70,6 +74,7 @@ class LFRObjective(Objective):
         self.make_predictors = make_predictors
         self.compare = compare
         self.at_once = at_once
+        self.in_pairs = in_pairs
         self.phases = phases
         self.n_targets = n_targets
         self.selection_batch_size = selection_batch_size
@@ -85,16 +90,7 @@ class LFRObjective(Objective):
         self.projectors.eval()
         # Every candidate sees the same samples, so that outputs can be compared.
         sample = data.sample(self.selection_batch_size, generator)
-        for projector in self.projectors:
-            calibrate(projector, sample)
-        outputs = [projector(sample) for projector in self.projectors]
-        for i, output in enumerate(outputs):
-            if not output.isfinite().all():
-                raise ValueError(
-                    f"The 'projectors' parameter must return finite outputs. Candidate {i}, a "
-                    f"{type(self.projectors[i].module).__name__}, returns NaN or infinity on "
-                    f"some of {len(sample)} training samples."
-                )
+        outputs = calibrated_outputs(self.projectors, sample)
         n_candidates = len(outputs)
         # The k most diverse by a determinantal point process, section 3 of the paper.
         if self.n_targets is not None:
@@ -150,12 +146,15 @@ class LFRObjective(Objective):
         else:
             h = self._encode(batch.x)
         predictions, widths = self.predictors(h), self.predictors.widths
+        compare = self.compare
+        if self.in_pairs and batch.groups is not None:
+            compare = functools.partial(compare, groups=batch.groups)
         if self.at_once:
             # All targets in one call: k small losses take most of their time to start.
             each = (x.unflatten(1, (len(widths), -1)) for x in (predictions, targets))
-            return self.compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
+            return compare(*(x.transpose(0, 1) for x in each))  # (k, n, d)
         pairs = zip(predictions.split(widths, 1), targets.split(widths, 1), strict=True)
-        return torch.stack([self.compare(p, z) for p, z in pairs]).mean()
+        return torch.stack([compare(p, z) for p, z in pairs]).mean()
 
     def outputs(self, batch):
         adapted = self._encode(batch.x)

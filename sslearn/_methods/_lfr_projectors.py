@@ -17,7 +17,7 @@ from .._modules import Features, build_features, build_module, takes_nan
 from ..encoders import FillMissing, PiecewiseLinear
 from ..encoders._layout import ChannelsLast
 
-__all__ = ["RandomProjector", "calibrate", "make_projectors"]
+__all__ = ["RandomProjector", "calibrate", "calibrated_outputs", "make_projectors"]
 
 # Lengths of random kernels, and the filters that share one length and dilation.
 _KERNELS = (5, 7, 9)
@@ -146,6 +146,22 @@ def calibrate(projector: nn.Module, sample: torch.Tensor) -> None:
             module.scale.train()
             module(sample)
             module.eval()
+
+
+@torch.no_grad()
+def calibrated_outputs(projectors: nn.ModuleList, sample: torch.Tensor) -> list[torch.Tensor]:
+    """Return the outputs of projectors, calibrated on the sample; they must be finite."""
+    for projector in projectors:
+        calibrate(projector, sample)
+    outputs = [projector(sample) for projector in projectors]
+    for i, output in enumerate(outputs):
+        if not output.isfinite().all():
+            raise ValueError(
+                f"The 'projectors' parameter must return finite outputs. Candidate {i}, a "
+                f"{type(projectors[i].module).__name__}, returns NaN or infinity on "
+                f"some of {len(sample)} training samples."
+            )
+    return outputs
 
 
 def make_projectors(

@@ -10,7 +10,7 @@ __all__ = ["KeyQueue"]
 
 
 class KeyQueue(nn.Module):
-    """The last keys, and the numbers of their samples.
+    """The last keys, and the numbers of their samples, or of their groups where they have some.
 
     It starts with random directions. New keys wait until :meth:`advance`, after the optimizer
     step: the batches of one step, where gradients are accumulated, see the same queue.

@@ -60,6 +60,7 @@ class _AMDIMObjective(Objective):
             regularization=self.regularization,
             bidirectional=self.bidirectional,
             generator=batch.generator,
+            groups=batch.groups,
         )
         return losses.mean()
 
@@ -198,6 +199,7 @@ class AMDIM(BaseSSL):
         embedding_dim=None,
         # views
         augment=None,
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -231,6 +233,7 @@ class AMDIM(BaseSSL):
         self.embedding_dim = embedding_dim
         # views
         self.augment = augment
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

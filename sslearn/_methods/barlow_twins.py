@@ -109,6 +109,7 @@ class BarlowTwins(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -140,6 +141,7 @@ class BarlowTwins(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

@@ -172,6 +172,7 @@ class BYOL(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -209,6 +210,7 @@ class BYOL(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._base import BaseSSL
 from .._modules import Features, build_module, takes_nan
-from .._objective import Objective
+from .._objective import Batch, Objective
 from .._sklearn import Interval, StrOptions
 from ._cpc_context import GRUContext, MaskedConvContext, check_causal
 from ._cpc_patches import PatchFeatures, PatchGrid, patch_encoder
@@ -58,7 +58,12 @@ class _CPCObjective(Objective):
     def pieces(self, x: torch.Tensor) -> torch.Tensor:
         return self.local.grid.pieces(x)
 
-    def loss(self, *views: torch.Tensor) -> torch.Tensor:
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        if batch.groups is None:
+            return super().batch_loss(batch)
+        return self.loss(*batch.views, groups=batch.groups)
+
+    def loss(self, *views: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
         # Each patch is encoded separately, then put back in its place on the grid.
         local = self.local.grid.on_grid(self.encoder(views[0]))  # (n, d, h, ...)
         # The context at a position depends on patches up to it, never on later ones.
@@ -69,7 +74,14 @@ class _CPCObjective(Objective):
             # The last positions have no patch so far ahead, hence no prediction.
             predictions = apply_pointwise(predictor, seen[:, :, :-offset])
             losses.append(
-                offset_nce(predictions, targets, offset, self.embed_scale, own_row=self.own_row)
+                offset_nce(
+                    predictions,
+                    targets,
+                    offset,
+                    self.embed_scale,
+                    own_row=self.own_row,
+                    groups=groups,
+                )
             )
         return torch.stack(losses).mean()
 
@@ -206,7 +218,7 @@ class CPC(BaseSSL):
         "negatives": [StrOptions({"auto", "all", "other_rows"})],
         "pool": [StrOptions({"mean", "context"})],
     }
-    del _parameter_constraints["cached_views"]
+    del _parameter_constraints["cached_views"], _parameter_constraints["positives"]
     _univariate = True
 
     def __init__(

@@ -63,7 +63,7 @@ class LFR(BaseSSL):
         Whether the predictors are frozen while the encoder learns, as in the paper. If False, both
         learn in the encoder's passes.
     off_diagonal_weight : float, default=0.01
-        lambda of the loss: weight of the cosines between different samples.
+        lambda of the loss: weight of the cosines between different samples (and groups, if any).
     loss : {"barlow", "cosine"} or callable, default="barlow"
         "barlow" is the paper's batch-wise Barlow Twins loss, "cosine" minus the cosine of
         prediction and target. A callable takes (predictions, targets), each (n, d), and returns a
@@ -137,6 +137,7 @@ class LFR(BaseSSL):
         "optimizer": [*BaseSSL._parameter_constraints["optimizer"], None],
     }
     del _parameter_constraints["augment"], _parameter_constraints["cached_views"]
+    del _parameter_constraints["positives"]
 
     def __init__(
         self,
@@ -255,6 +256,7 @@ class LFR(BaseSSL):
             functools.partial(self._make_predictors, adapter.width),
             resolve_loss(self.loss, {"barlow": barlow, "cosine": negative_cosine}),
             isinstance(self.loss, str),
+            isinstance(self.loss, str) and self.loss == "barlow",
             (learning,) + ("predictors",) * self.predictor_epochs,
             n_targets,
             self.selection_batch_size,

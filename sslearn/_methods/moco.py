@@ -48,9 +48,10 @@ class _MoCoObjective(Objective):
         with torch.no_grad():
             keys = jointly(self._keys, answering, copy=self.symmetric)
         queries = jointly(lambda x: self.projector(self.encoder(x)), asking)
-        rows = self.queue.row_numbers(batch.index, keys[0])
+        numbers = batch.index if batch.groups is None else batch.groups
+        rows = self.queue.row_numbers(numbers, keys[0])
 
-        # With few samples the queue holds earlier keys of the same sample: no true negatives.
+        # The queue holds keys of the same group, or of few samples the same one: no true negatives.
         def excluded(some: slice) -> torch.Tensor:
             return self.queue.same_row_mask(rows[some])
 
@@ -129,8 +130,9 @@ class MoCo(BaseSSL):
     Notes
     -----
     With a thousand samples the queue holds earlier keys of the queries' own samples. These are
-    excluded from the negatives of a sample, which the paper has no need to do; in a stream, whose
-    samples have no number, they cannot be. Until the queue is full it holds random directions.
+    excluded from the negatives of a sample, which the paper has no need to do, as are keys of its
+    group where there are groups; in a stream, whose samples have no number, they cannot be. Until
+    the queue is full it holds random directions.
 
     The paper shuffles the batch between devices so that the batch norms of the key network see
     other samples than those of the query network. On one device there is nothing to shuffle: both
@@ -185,6 +187,7 @@ class MoCo(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -222,6 +225,7 @@ class MoCo(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

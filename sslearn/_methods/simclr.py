@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .._base import BaseSSL
-from .._objective import Objective, jointly
+from .._objective import Batch, Objective, jointly
 from .._sklearn import Interval
 from ._docs import shared_docs
 from ._heads import HEAD, HIDDEN, WIDTH, hidden_widths, make_head
@@ -23,10 +23,15 @@ class _SimCLRObjective(Objective):
         self.projector = projector
         self.temperature = temperature
 
-    def loss(self, *views: torch.Tensor) -> torch.Tensor:
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        if batch.groups is None:
+            return super().batch_loss(batch)
+        return self.loss(*batch.views, groups=batch.groups)
+
+    def loss(self, *views: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
         # Both views in one pass: batch statistics are over both.
         z1, z2 = jointly(lambda x: self.projector(self.encoder(x)), views)  # (n, d) each
-        return nt_xent(z1, z2, self.temperature)
+        return nt_xent(z1, z2, self.temperature, groups)
 
     def outputs(self, batch):
         h = self.encoder(batch.x)
@@ -99,6 +104,7 @@ class SimCLR(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -130,6 +136,7 @@ class SimCLR(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

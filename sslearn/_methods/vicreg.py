@@ -117,6 +117,7 @@ class VICReg(BaseSSL):
         # views
         augment=None,
         cached_views="auto",
+        positives="views",
         categorical_features=None,
         standardize=True,
         # training
@@ -150,6 +151,7 @@ class VICReg(BaseSSL):
         # views
         self.augment = augment
         self.cached_views = cached_views
+        self.positives = positives
         self.categorical_features = categorical_features
         self.standardize = standardize
         # training

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .._data._batches import Batches
+from .._data._held_out import HeldOut
 from .._objective import Batch, Objective
 from .._process_state import StopOnInterrupt
 from ._auto import automatic_rate
@@ -33,8 +34,8 @@ class TrainingLoop:
         Prepared, on the device.
     batches : Batches
         Makes the batches.
-    held_out : Tensor or None
-        Numbers of the samples whose loss is computed after each epoch.
+    held_out : HeldOut or None
+        Samples whose loss is computed after each epoch.
     settings : Settings
         Parameters shared by all estimators.
     seeds : Seeds
@@ -49,7 +50,7 @@ class TrainingLoop:
         self,
         objective: Objective,
         batches: Batches,
-        held_out: torch.Tensor | None,
+        held_out: HeldOut | None,
         settings: Settings,
         seeds: Seeds,
         stop: StopOnInterrupt,
@@ -319,16 +320,14 @@ class TrainingLoop:
         assert self.held_out is not None
         self.objective.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.data.device)
-        # Batches of nearly equal size: in a short last one a sample would have fewer negatives,
-        # and a batch of one sample has no statistics.
-        n_batches = max(1, len(self.held_out) // self.settings.batch_size)
-        parts = self.held_out.tensor_split(n_batches)
-        for index, batch in zip(
-            parts, self.batches.held_out(parts, self.held_out_seed), strict=True
+        n_samples = 0
+        for n, batch in self.batches.held_out(
+            self.held_out, self.settings.batch_size, self.held_out_seed
         ):
             self._check_stop()
-            total += self._loss(batch).detach() * len(index)
-        return float(total) / len(self.held_out)
+            total += self._loss(batch).detach() * n
+            n_samples += n
+        return float(total) / n_samples
 
 
 def _check_scalar(loss: Any, objective: Objective) -> torch.Tensor:

@@ -21,6 +21,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from .._data._batches import Batches
+from .._data._held_out import HeldOut
 from .._objective import Objective
 from .._process_state import StopOnInterrupt, keep_freed_memory
 from ._history import EpochListener, History, Interrupted
@@ -169,7 +170,7 @@ class _Trainer(Trainer):
 def train(
     objective: Objective,
     batches: Batches,
-    held_out: torch.Tensor | None,
+    held_out: HeldOut | None,
     settings: Settings,
     seeds: Seeds,
     stop: StopOnInterrupt,
@@ -183,8 +184,8 @@ def train(
         On the device of the data, prepared.
     batches : Batches
         Makes the batches of the samples trained on.
-    held_out : Tensor or None
-        Numbers of the samples whose loss is computed after each epoch.
+    held_out : HeldOut or None
+        Samples whose loss is computed after each epoch.
     settings : Settings
         Parameters shared by all estimators.
     seeds, listener

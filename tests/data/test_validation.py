@@ -525,7 +525,7 @@ def test_a_second_dataset_is_no_y():
     X = TensorDataset(torch.from_numpy(rows("table")))
     for y in (X, DataLoader(X)):
         for fit in (small("SimCLR").fit, small("SimCLR").fit_transform):
-            with pytest.raises(TypeError, match=rf"'y'.*{type(y).__name__}.*validation_fraction"):
+            with pytest.raises(TypeError, match=rf"'y'.*{type(y).__name__}.*X_val"):
                 fit(X, y)
 
 

@@ -34,15 +34,17 @@ def of_a_block(monkeypatch):
 rows_of_a_block = pytest.mark.parametrize("n_rows", [1000, 1, 3, 4])
 
 
-def slow_nt_xent(z1, z2, temperature):
-    """Equation 1 of the paper, term by term, in float64."""
+def slow_nt_xent(z1, z2, temperature, groups=None):
+    """Equation 1 of the paper, term by term, in float64; without the negatives of a group."""
     z = np.concatenate([np.asarray(z1, dtype=np.float64), np.asarray(z2, dtype=np.float64)])
     z = [row / np.linalg.norm(row) for row in z]
     n = len(z1)
+    of = list(range(n)) if groups is None else list(groups)
     total = 0.0
     for i in range(2 * n):
         positive = (i + n) % (2 * n)
-        logits = [float(z[i] @ z[k]) / temperature for k in range(2 * n) if k != i]
+        kept = [k for k in range(2 * n) if k == positive or of[k % n] != of[i % n]]
+        logits = [float(z[i] @ z[k]) / temperature for k in kept]
         top = max(logits)
         log_sum = top + math.log(sum(math.exp(value - top) for value in logits))
         total += log_sum - float(z[i] @ z[positive]) / temperature
@@ -74,6 +76,47 @@ def test_nt_xent_in_blocks_equals_the_slow_twin(of_a_block, n_rows):
     z1, z2 = (torch.randn(7, 5, dtype=torch.float64) for _ in range(2))
     found = nt_xent(z1.requires_grad_(), z2, 0.1)
     assert found.item() == pytest.approx(slow_nt_xent(z1.detach(), z2, 0.1), rel=1e-10)
+
+
+# Of seven samples: pairs, one group, none in common, one with all others.
+GROUPS = ([0, 1, 0, 2, 1, 3, 0], [5] * 7, list(range(7)), [2, 2, 2, 2, 2, 2, 0])
+groups_of_seven = pytest.mark.parametrize("groups", GROUPS)
+
+
+@rows_of_a_block
+@groups_of_seven
+def test_nt_xent_with_groups_equals_the_slow_twin(of_a_block, n_rows, groups):
+    of_a_block(n_rows)
+    torch.manual_seed(0)
+    z1, z2 = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    found = nt_xent(z1, z2, 0.1, torch.tensor(groups))
+    expected = slow_nt_xent(z1.detach(), z2.detach(), 0.1, groups)
+    assert found.item() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(found, (z1, z2)))
+
+
+def test_a_duplicate_in_a_group_is_not_repelled():
+    # A sample, others at right angles to it, and its duplicate, which turns away from it alone.
+    apart = []
+    for angle in torch.tensor([0.0, 0.5, 1.5], dtype=torch.float64):
+        z = torch.eye(5, dtype=torch.float64)[:4]
+        z[3] = torch.stack((angle.cos(), *[angle * 0] * 3, angle.sin()))
+        groups = torch.tensor([0, 1, 2, 0])
+        maps = [z[:, :, None]]
+        losses = [
+            [
+                nt_xent(z, z, 0.3, of),
+                batchwise_barlow(z, z, 0.3, of),
+                offset_nce(z[:, :, None], z[:, :, None].expand(-1, -1, 3), 2, 3.0, groups=of),
+                feature_map_nce(maps, maps, [(0, 0)], regularization=0.0, groups=of)[0],
+            ]
+            for of in (None, groups)
+        ]
+        apart.append(torch.tensor(losses))
+    (repelled, kept), further = apart[0], apart[1:]
+    for alone, together in further:
+        assert (alone < repelled - 1e-3).all()
+        torch.testing.assert_close(together, kept, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +344,30 @@ def test_vicreg_known_values():
 
 
 @rows_of_a_block
+@groups_of_seven
+@pytest.mark.parametrize("shape", [(7, 3), (2, 7, 3), (7, 9)])
+def test_batchwise_barlow_with_groups_equals_the_slow_twin(of_a_block, n_rows, groups, shape):
+    of_a_block(n_rows)
+    torch.manual_seed(0)
+    p, z = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    found = batchwise_barlow(p, z, 0.3, torch.tensor(groups))
+    several = [(p, z)] if p.ndim == 2 else list(zip(p, z, strict=True))
+    total = 0.0
+    for one, other in several:
+        for i in range(7):
+            for j in range(7):
+                c = nn.functional.cosine_similarity(one[i], other[j], dim=0)
+                if i == j:
+                    total = total + (c - 1) ** 2
+                elif groups[i] != groups[j]:
+                    total = total + 0.3 * c**2
+    expected = total / len(several)
+    torch.testing.assert_close(found, expected)
+    wanted = torch.autograd.grad(expected, (p, z))
+    torch.testing.assert_close(torch.autograd.grad(found, (p, z)), wanted)
+
+
+@rows_of_a_block
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
 def test_info_nce_equals_its_slow_twin(of_a_block, temperature, n_rows):
     of_a_block(n_rows)
@@ -365,13 +432,16 @@ def test_losses_refuse_shapes(name):
 @rows_of_a_block
 @pytest.mark.parametrize("own_row", [True, False])
 @pytest.mark.parametrize("grid", [(5,), (4, 3), (3, 2, 2)])
-def test_offset_nce_equals_a_slow_twin(of_a_block, grid, own_row, n_rows):
+@pytest.mark.parametrize("groups", [None, [0, 1, 0], [0, 1, 2], [4, 4, 4]])
+def test_offset_nce_equals_a_slow_twin(of_a_block, grid, own_row, n_rows, groups):
     of_a_block(n_rows)
     torch.manual_seed(0)
     b, d, offset = 3, 4, 2
     targets = torch.randn(b, d, *grid, dtype=torch.float64)
     predictions = torch.randn(b, d, grid[0] - offset, *grid[1:], dtype=torch.float64)
-    found = offset_nce(predictions, targets, offset, 0.3, own_row=own_row)
+    of = None if groups is None else torch.tensor(groups)
+    found = offset_nce(predictions, targets, offset, 0.3, own_row=own_row, groups=of)
+    of = groups or range(b)
     losses = []
     for i in range(b):
         for place in np.ndindex(grid[0] - offset, *grid[1:]):
@@ -381,7 +451,7 @@ def test_offset_nce_equals_a_slow_twin(of_a_block, grid, own_row, n_rows):
                 (j, other): 0.3 * p @ targets[(j, slice(None), *other)]
                 for j in range(b)
                 for other in np.ndindex(*grid)
-                if own_row or j != i or other == right
+                if (own_row if j == i else of[j] != of[i]) or (j == i and other == right)
             }
             every = torch.stack(list(scores.values()))
             losses.append(every.logsumexp(0) - scores[i, right])
@@ -436,7 +506,8 @@ def test_feature_map_nce_of_a_batch_of_one():
 
 @rows_of_a_block
 @pytest.mark.parametrize("shapes", [((3, 2), (4, 4)), ((7,), (1,)), ((2, 2, 2), (3, 1, 2))])
-def test_feature_map_nce_equals_a_slow_twin(of_a_block, shapes, n_rows):
+@pytest.mark.parametrize("groups", [None, [0, 1, 0, 2], [0, 1, 2, 3], [1, 1, 1, 0], [0] * 4])
+def test_feature_map_nce_equals_a_slow_twin(of_a_block, shapes, n_rows, groups):
     of_a_block(n_rows)
     torch.manual_seed(0)
     b, d, clip = 4, 6, 3.0
@@ -451,7 +522,9 @@ def test_feature_map_nce_equals_a_slow_twin(of_a_block, shapes, n_rows):
         clip=clip,
         regularization=0.3,
         generator=torch.Generator().manual_seed(5),
+        groups=None if groups is None else torch.tensor(groups),
     )
+    of = groups or range(b)
     generator = torch.Generator().manual_seed(5)
     for k, (i, j) in enumerate(comparisons):
         total = 0.0
@@ -466,12 +539,19 @@ def test_feature_map_nce_equals_a_slow_twin(of_a_block, shapes, n_rows):
             total = total + 0.3 * scores.square().mean() / 2
             scores = clip * torch.tanh(scores / clip)
             for n in range(b):
-                others = torch.cat([scores[n, m] for m in range(b) if m != n]).exp().sum()
+                others = [scores[n, m].exp().sum() for m in range(b) if of[m] != of[n]]
+                others = sum(others, torch.zeros(()))
                 for at in range(positive.shape[2]):
                     own = scores[n, n, at]
                     loss = -(own - torch.log(own.exp() + others))
                     total = total + loss / (2 * b * positive.shape[2])
         torch.testing.assert_close(found[k], total)
+        every = [x for view in maps for x in view]
+        gradients = [
+            torch.autograd.grad(loss, every, retain_graph=True, materialize_grads=True)
+            for loss in (found[k], total)
+        ]
+        torch.testing.assert_close(*gradients)
 
 
 def test_feature_map_losses_are_float32_at_least():
@@ -515,15 +595,36 @@ def _info_nce(queries, keys, negatives):
     )
 
 
-def _offset_nce(own_row):
-    return lambda p, t: offset_nce(p.mT, t.mT, t.shape[1] - p.shape[1], 0.3, own_row=own_row)
+def _some_groups(n):
+    return torch.arange(n) * 2 // 5 % 7
 
 
-def _feature_maps(first, second):
+def _of_groups(loss, number):
+    return lambda a, b: loss(a, b, number, _some_groups(a.shape[-2]))
+
+
+def _offset_nce(own_row, with_groups=False):
+    def loss(p, t):
+        groups = _some_groups(len(p)) if with_groups else None
+        offset = t.shape[1] - p.shape[1]
+        return offset_nce(p.mT, t.mT, offset, 0.3, own_row=own_row, groups=groups)
+
+    return loss
+
+
+def _feature_maps(first, second, groups=None):
     generator = torch.Generator().manual_seed(0)
     return feature_map_nce(
-        *([x.mT] for x in (first, second)), [(0, 0)], clip=2.0, generator=generator
+        *([x.mT] for x in (first, second)),
+        [(0, 0)],
+        clip=2.0,
+        generator=generator,
+        groups=groups,
     ).sum()
+
+
+def _feature_maps_with_groups(first, second):
+    return _feature_maps(first, second, _some_groups(len(first)))
 
 
 # Losses of all pairs, and the shapes of their inputs for n rows.
@@ -533,6 +634,19 @@ PAIRS = {
     "offset_nce": (_offset_nce(True), lambda n: [(n, 2, 3), (n, 4, 3)]),
     "offset_nce of other rows": (_offset_nce(False), lambda n: [(n, 2, 3), (n, 4, 3)]),
     "feature_map_nce": (_feature_maps, lambda n: [(n, 2, 3), (n, 2, 3)]),
+    "nt_xent with groups": (_of_groups(nt_xent, 0.2), lambda n: [(n, 3), (n, 3)]),
+    "batchwise_barlow with groups": (
+        _of_groups(batchwise_barlow, 0.2),
+        lambda n: [(2, n, 3), (2, n, 3)],
+    ),
+    "offset_nce with groups": (
+        _offset_nce(True, with_groups=True),
+        lambda n: [(n, 2, 3), (n, 4, 3)],
+    ),
+    "feature_map_nce with groups": (
+        _feature_maps_with_groups,
+        lambda n: [(n, 2, 3), (n, 2, 3)],
+    ),
 }
 every_pair = pytest.mark.parametrize("name", PAIRS)
 

@@ -58,7 +58,12 @@ def _check_temperature(temperature: float) -> None:
 
 
 @in_full_precision
-def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> torch.Tensor:
+def nt_xent(
+    z1: torch.Tensor,
+    z2: torch.Tensor,
+    temperature: float = 0.5,
+    groups: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Normalised temperature-scaled cross entropy of SimCLR (arXiv 2002.05709, equation 1).
 
     Row i of `z1` and row i of `z2` are each other's positive; the other 2 n - 2 rows are the
@@ -71,6 +76,8 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> tor
         Projections of the two views; normalised here.
     temperature : float
         T of the paper, above 0.
+    groups : Tensor of shape (n,), optional
+        Group of each sample. Samples of one group are no negatives of each other.
 
     Returns
     -------
@@ -87,6 +94,10 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> tor
         similarity = some @ every.T  # (rows, 2n)
         # Detached, for the gradient at -inf is 0 as it is.
         similarity.detach().diagonal(rows.start).fill_(float("-inf"))
+        if groups is not None:
+            excluded = groups.repeat(2)[rows, None] == groups.repeat(2)
+            excluded.scatter_(1, positive[rows, None], False)
+            similarity.detach().masked_fill_(excluded, float("-inf"))
         return F.cross_entropy(similarity, positive[rows], reduction="sum") / len(positive)
 
     return by_blocks(part, (z,), (z,), 2 * n)
@@ -193,7 +204,10 @@ def _standardised(z: torch.Tensor) -> torch.Tensor:
 
 @averaged_over_targets
 def batchwise_barlow(
-    p: torch.Tensor, z: torch.Tensor, off_diagonal_weight: float = 0.01
+    p: torch.Tensor,
+    z: torch.Tensor,
+    off_diagonal_weight: float = 0.01,
+    groups: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Barlow Twins' loss over the samples of a batch (LFR, arXiv 2310.07756).
 
@@ -206,6 +220,8 @@ def batchwise_barlow(
         Predictions and targets, of k targets at once; a row of zeros has a cosine of 0 with all.
     off_diagonal_weight : float
         lambda of the paper.
+    groups : Tensor of shape (n,), optional
+        Group of each sample. Cosines of different samples of one group are left out.
 
     Returns
     -------
@@ -213,6 +229,8 @@ def batchwise_barlow(
         Scalar, summed over the n x n entries of C, the mean over the targets.
     """
     a, b = (F.normalize(x, dim=-1) for x in (p, z))
+    if groups is not None:
+        return _from_identity_across(a, b, off_diagonal_weight, groups)
     return _from_identity(a, b, off_diagonal_weight)  # C is (..., n, n)
 
 
@@ -224,6 +242,21 @@ def _from_identity(a: torch.Tensor, b: torch.Tensor, off_diagonal_weight: float)
     off_diagonal, diagonal = _off_diagonal(a, b)
     total = (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
     return total / a[..., 0, 0].numel()
+
+
+def _from_identity_across(
+    a: torch.Tensor, b: torch.Tensor, off_diagonal_weight: float, groups: torch.Tensor
+) -> torch.Tensor:
+    """As :func:`_from_identity`, of C without the pairs of one group off its diagonal."""
+    n, n_matrices = len(groups), a[..., 0, 0].numel()
+
+    def part(rows: slice, some: torch.Tensor, every: torch.Tensor) -> torch.Tensor:
+        c = some.movedim(0, -2) @ every.mT  # (..., rows, n)
+        return (c.square() * (groups[rows, None] != groups)).sum()
+
+    across = by_blocks(part, (a.movedim(-2, 0),), (b,), n * n_matrices)
+    total = ((a * b).sum(-1) - 1).square().sum() + off_diagonal_weight * across
+    return total / n_matrices
 
 
 def _off_diagonal(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

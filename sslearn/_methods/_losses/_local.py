@@ -21,6 +21,7 @@ def offset_nce(
     scale: float = 0.1,
     *,
     own_row: bool = True,
+    groups: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Find the target `offset` steps ahead among all positions of the batch (CPC, 1807.03748).
 
@@ -38,6 +39,8 @@ def offset_nce(
     own_row : bool
         Whether the other positions of the same sample are negatives too. If a sample is alike at
         all positions, they are no true negatives.
+    groups : Tensor of shape (b,), optional
+        Group of each sample. Positions of other samples of its group are no negatives.
 
     Returns
     -------
@@ -54,14 +57,19 @@ def offset_nce(
     numbers = torch.arange(math.prod((b, h, *others)), device=targets.device)
     labels = numbers.view(b, h, *others)[:, offset:].flatten()
     rows = torch.arange(b, device=labels.device)
-    askers, owners = (rows.repeat_interleave(t[0, 0].numel()) for t in (predictions, targets))
+    counts = predictions[0, 0].numel(), targets[0, 0].numel()
+    askers, owners = map(rows.repeat_interleave, counts)
+    # Groups of the samples; without groups each is one of its own.
+    asking, owning = map((rows if groups is None else groups).repeat_interleave, counts)
 
     def part(block: slice, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         # A cross entropy over all positions of the batch: InfoNCE, the paper's equation 4.
         logits, right = found @ wanted.T, labels[block]  # (positions of the block, positions)
-        # Without the other positions of its own sample, but with the positive.
-        if not own_row:
-            excluded = askers[block, None] == owners
+        # Without the other positions of its own sample or group, but with the positive.
+        if not own_row or groups is not None:
+            excluded = asking[block, None] == owning
+            if own_row:
+                excluded &= askers[block, None] != owners
             excluded.scatter_(1, right[:, None], False)
             logits.detach().masked_fill_(excluded, float("-inf"))  # where the gradient is 0
         return F.cross_entropy(logits, right, reduction="sum") / len(labels)
@@ -85,6 +93,7 @@ def feature_map_nce(
     regularization: float = 0.05,
     bidirectional: bool = True,
     generator: torch.Generator | None = None,
+    groups: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Contrast feature maps of two views, across scales (AMDIM, arXiv 1906.00910).
 
@@ -105,6 +114,8 @@ def feature_map_nce(
         Whether each view is the anchor once, and the mean is returned.
     generator : torch.Generator, optional
         Source of the positions and random maps.
+    groups : Tensor of shape (b,), optional
+        Group of each sample. Samples of one group are no negatives of each other.
 
     Returns
     -------
@@ -122,7 +133,7 @@ def feature_map_nce(
                 for i in comparison
             )
             found = [
-                _one_against_all(a[source], p[target], clip, regularization, generator)
+                _one_against_all(a[source], p[target], clip, regularization, generator, groups)
                 for a, p in directions
             ]
             losses.append(torch.stack(found).mean())
@@ -141,6 +152,7 @@ def _one_against_all(
     clip: float,
     regularization: float,
     generator: torch.Generator | None,
+    groups: torch.Tensor | None,
 ) -> torch.Tensor:
     """Contrast one position of each sample's `anchor` with all positions of `positive`."""
     anchor, positive = promote(anchor, positive)
@@ -155,7 +167,8 @@ def _one_against_all(
     targets = _by_position(positive)
 
     def part(block: slice, some: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return _Contrast.apply(some, targets, rows[block], b, clip, regularization)
+        excluded = None if groups is None else groups[block, None] == groups
+        return _Contrast.apply(some, targets, rows[block], b, clip, regularization, excluded)
 
     return by_blocks(part, (source,), (targets,), len(targets))
 
@@ -164,8 +177,9 @@ class _Contrast(torch.autograd.Function):
     """Softplus of the margin of others over each own position, and the regularizer.
 
     From n of b samples, (n, d), and all targets, (b * positions, d): their part of the mean over
-    all. Written with its gradient, since the scores (n, b * positions) are many: autograd
-    would keep a copy of them for each operation, and this keeps one.
+    all. `excluded` (n, b) is where a sample is no negative, itself included. Written with its
+    gradient, since the scores (n, b * positions) are many: autograd would keep a copy of them for
+    each operation, and this keeps one.
     """
 
     @staticmethod
@@ -177,6 +191,7 @@ class _Contrast(torch.autograd.Function):
         b: int,
         clip: float,
         regularization: float,
+        excluded: torch.Tensor | None,
     ):
         scores = source @ targets.T  # (n, b * positions), in units of the clip
         weight = regularization * clip**2 / (b * len(targets))  # of a squared score
@@ -187,10 +202,17 @@ class _Contrast(torch.autograd.Function):
         blocks = clipped.view(n, b, -1)
         here = torch.arange(n, device=scores.device)
         own = blocks[here, rows]  # (n, positions)
-        blocks[here, rows] = -math.inf
-        largest = clipped.amax(1, keepdim=True)
+        if excluded is None:
+            blocks[here, rows] = -math.inf
+            largest = clipped.amax(1, keepdim=True)
+        else:
+            blocks.masked_fill_(excluded[..., None], -math.inf)
+            largest = clipped.amax(1, keepdim=True).clamp_min_(-1)  # where no negative is left
         weights = (clipped - largest).mul_(clip).exp_()  # 0 for the row's own
         total = weights.sum(1, keepdim=True)
+        if excluded is not None:
+            total.clamp_min_(torch.finfo(total.dtype).tiny)
+            blocks.masked_fill_(excluded[..., None], 0)  # of no weight, and no longer infinite
         # -log(e^own / (e^own + total)), written as a softplus: no overflow for large scores.
         margin = clip * (largest - own) + total.log()
         loss = F.softplus(margin).sum() / len(targets)
@@ -209,4 +231,4 @@ class _Contrast(torch.autograd.Function):
         refuse_second_gradient()
         source, targets, weights = ctx.saved_tensors
         of_source = weights @ targets * of_loss
-        return of_source, weights.T @ (source * of_loss), None, None, None, None
+        return of_source, weights.T @ (source * of_loss), None, None, None, None, None
