@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
+from ._data._given_views import GivenRows, check_n_views
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize
@@ -255,6 +256,7 @@ def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[i
     """Return the columns of a table that the default views change together, if there are such."""
     data = read.data
     has_default_views = objective.n_views and getattr(estimator, "augment", None) is None
+    has_default_views = has_default_views and not data.rows.n_given
     is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
     if not has_default_views or not is_table or len(data.sample_shape) > 1:
         return None
@@ -274,7 +276,8 @@ def _make_batches(
     kernels = any(isinstance(bank, KernelBank) for bank in banks)
     own = getattr(estimator, "augment", None)
     augment = own
-    if augment is None:
+    check_n_views(data.rows, objective.n_views, type(estimator).__name__)
+    if augment is None and not data.rows.n_given:
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
         augment = default_augment(shape, rgb=rgb, bank=bool(banks), feature_groups=groups or None)
@@ -291,8 +294,8 @@ def _make_batches(
         augment,
         objective.n_views,
         pieces=objective.pieces,
-        n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
-        watch=own is not None,
+        n_kept=_n_kept(estimator, data, objective.n_views, settings),
+        watch=own is not None or data.rows.n_given > 0,
         drowned=drowned,
     )
 
@@ -315,15 +318,13 @@ def _faint(read: _Data, noise: float, words: str, remedy: str = "") -> str | Non
     return found
 
 
-def _n_kept(
-    estimator, data: TrainingData, n_views: int, settings: Settings, views_are_ours: bool
-) -> int:
+def _n_kept(estimator, data: TrainingData, n_views: int, settings: Settings) -> int:
     """Return of how many views of each sample the stem's features are computed once."""
-    cached = getattr(estimator, "cached_views", "auto")
+    cached, own = getattr(estimator, "cached_views", "auto"), getattr(estimator, "augment", None)
     if not data.has_stem or data.is_stream:
         return 0
     # What a callable of the caller's draws may depend on more than a sample and the generator.
-    if n_views and cached == "auto" and not views_are_ours:
+    if n_views and cached == "auto" and not (own is None or is_ours(own)):
         return 0
     kept = resolve_cached_views(
         cached,
@@ -337,6 +338,8 @@ def _n_kept(
             "The 'cached_views' parameter must be 0 or at least the number of views of "
             f"{type(estimator).__name__}, {n_views}. Got {kept} instead."
         )
+    if n_views and isinstance(data.rows, GivenRows):
+        return data.rows.n_kept(own, kept, data.input_shape, at_any_size=cached != "auto")
     return kept
 
 

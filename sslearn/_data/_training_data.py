@@ -25,14 +25,18 @@ _MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
 def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
     """Read all samples once: statistics of those trained on, and a check that all are finite.
 
-    A stream is also counted.
+    Of given views all count. A stream is also counted.
     """
+
+    def each(batch: torch.Tensor) -> torch.Tensor:
+        return batch.flatten(0, 1) if rows.n_given else batch
+
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in _may_have_no_end(rows):
-            check_finite(batch, name)
-            statistics.update(batch)
+            check_finite(each(batch), name)
+            statistics.update(each(batch))
             sizes.append(len(batch))
             if lacking > 0:
                 head.append(batch[:lacking].clone())
@@ -44,12 +48,12 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
         trained_on = torch.ones(len(rows), dtype=torch.bool)
         trained_on[held_out] = False
     start = 0
-    for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        check_finite(batch, name)
+    for batch in rows.with_views(chunk_rows(rows.sample_shape)):
+        check_finite(each(batch), name)
         stop = start + len(batch)
         if trained_on is not None:
             batch = batch[trained_on[start:stop].to(batch.device)]
-        statistics.update(batch)
+        statistics.update(each(batch))
         start = stop
     return statistics
 
@@ -57,7 +61,7 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 def _may_have_no_end(stream: Stream) -> Iterator[torch.Tensor]:
     """Iterate over a stream that is counted, and warn once if that takes suspiciously long."""
     begun, n_rows, quiet = time.monotonic(), 0, stream.ends
-    for batch in stream.slices():
+    for batch in stream.with_views():
         n_rows += len(batch)
         seconds = time.monotonic() - begun
         if not quiet and (n_rows > _MANY_ROWS or seconds > _MANY_SECONDS):

@@ -13,20 +13,12 @@ from sklearn.utils.validation import check_array, validate_data
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from .._sklearn import check_feature_names
+from ..augment._given import takes_given_views
 from ._axes import warn_of_other_axes
 from ._frames import dtypes_of, refuse_dates, refuse_repeated_names, refuse_values
-from ._rows import (
-    Rows,
-    Stream,
-    as_batch,
-    check_shape,
-    first_of,
-    is_dense,
-    is_picture,
-    plain_tensor,
-    refuse_masked,
-    stacked,
-)
+from ._given_views import GivenRows, ItemReader, first_of_each
+from ._rows import Rows, Stream, check_shape, is_picture, refuse_masked
+from ._tensors import is_dense, plain_tensor
 
 __all__ = ["check_labels", "check_order", "too_few_rows", "validate_rows"]
 
@@ -36,12 +28,17 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
 
     Finiteness is checked later, by the first pass over the rows, batch by batch.
     """
+    augment = getattr(estimator, "augment", None)
+    if isinstance(X, Dataset) and hasattr(X, "__array__"):
+        X = np.asarray(X)  # all samples at once
+    if not reset:
+        X = first_of_each(X, augment, estimator.input_shape_)
     known = None if reset else _as_in_fit(estimator, X)
     if known is not None:
         return Rows(known)
     minimum = 2 if reset else 1
     rows: Rows | Stream
-    if isinstance(X, DataLoader | Dataset):
+    if _is_torch_data(X):
         rows = _validate_torch_data(estimator, X, reset, batch_size)
     elif isinstance(X, torch.Tensor):
         rows = Rows(_validate_tensor(estimator, X))
@@ -52,6 +49,9 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         array = _validate_array(estimator, X, reset=reset, minimum=minimum)
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
         rows = Rows(array)
+    if reset and type(rows) is Rows and takes_given_views(augment) and not _is_torch_data(X):
+        rows = GivenRows.from_array(rows)
+        estimator.n_features_in_ = rows.sample_shape[0]
     if len(rows.sample_shape) > 4:
         raise ValueError(
             f"{_name(estimator)} takes tables (n, features), series (n, channels, time), images "
@@ -70,7 +70,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             rows.sample_shape,
             rows.dtype,
             method="permute" if isinstance(X, torch.Tensor) else "transpose",
-            items=isinstance(X, DataLoader | Dataset),
+            items=_is_torch_data(X),
+            n_before=2 if rows.n_given else 1,
         )
     if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
@@ -81,6 +82,10 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
     elif rows.sample_shape != estimator.input_shape_:
         raise ValueError(_shape_message(estimator, rows.sample_shape))
     return rows
+
+
+def _is_torch_data(X: Any) -> bool:
+    return isinstance(X, DataLoader | Dataset)
 
 
 def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
@@ -204,11 +209,18 @@ def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
 def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | Stream:
     minimum = 2 if reset else 1
     rows: Rows | Stream
+    reader = ItemReader(
+        getattr(estimator, "augment", None),
+        # A method without views has no such parameter.
+        first_only=not reset or not hasattr(estimator, "augment"),
+        sample_axes=None if reset else len(estimator.input_shape_),
+    )
+    stream = partial(Stream, keep_generator=not reset, minimum=minimum)
     if isinstance(X, DataLoader):
-        rows = Stream(X, drop_short=False, keep_generator=not reset, minimum=minimum)
+        rows = stream(X, drop_short=False, read=reader.batch)
     elif isinstance(X, IterableDataset):
-        loader = DataLoader(X, batch_size=batch_size, collate_fn=stacked)
-        rows = Stream(loader, drop_short=True, keep_generator=not reset, minimum=minimum)
+        loader = DataLoader(X, batch_size=batch_size, collate_fn=reader.collate)
+        rows = stream(loader, drop_short=True)
     elif not hasattr(X, "__len__"):
         raise TypeError(
             f"A torch Dataset must have __len__, or be an IterableDataset. Got {type(X).__name__} "
@@ -218,7 +230,9 @@ def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | S
         n = len(X)
         if n == 0:
             raise ValueError(too_few_rows(estimator, 0, (), minimum))
-        rows = Rows(X, as_batch(first_of(X[0])))
+        rows = GivenRows.from_dataset(X, reader)
+    if isinstance(rows, Stream) and reader.n_given:
+        rows.holds_views(reader.n_given)
     if rows.sample_shape == ():
         raise ValueError(
             f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
