@@ -86,7 +86,7 @@ class ItemReader:
 
     def _found(self, views: torch.Tensor, n_before: int) -> torch.Tensor:
         shape = tuple(views.shape[n_before:])
-        check_views(shape, f"items of shape {shape}", "items (n_views, ...)")
+        _check_views(shape, f"items of shape {shape}")
         self.n_given = shape[0]
         return views
 
@@ -127,17 +127,18 @@ def _unlike(first: Sequence[int], other: Sequence[int]) -> ValueError:
     )
 
 
-def check_views(shape: tuple[int, ...], got: str, wanted: str) -> None:
+def _check_views(shape: tuple[int, ...], got: str) -> None:
     """Refuse what has no axis of views, or a single view; `shape` begins with their number."""
     if len(shape) < 2:
         raise ValueError(
-            f"The 'augment' parameter is GivenViews(), for which X must be {wanted} with samples "
-            f"of one axis or more. Got {got} instead; without given views leave augment None."
+            "The 'augment' parameter is GivenViews(), for which X must be an array (n, n_views, "
+            f"...), or hold items (v0, v1, ...). Got {got} instead; where X gives no views, leave "
+            "augment None."
         )
     if shape[0] < 2:
         raise ValueError(
-            f"Samples with given views must have two of them or more. Got {shape[0]} view in {got} "
-            "instead; pass samples, of which 'augment' draws the views."
+            f"X must give two views of each sample, or more. Got one, in {got}, instead; pass "
+            "samples, from which the views are drawn by 'augment'."
         )
 
 
@@ -189,7 +190,7 @@ class GivenRows(Rows):
     def from_array(cls, rows: Rows) -> GivenRows:
         """Return the rows of an array (n, n_views, ...)."""
         shape = rows.sample_shape
-        check_views(shape, f"shape {(len(rows), *shape)}", "an array (n, n_views, ...)")
+        _check_views(shape, f"an array of shape {(len(rows), *shape)}")
         return cls(rows)
 
     def take(self, index: torch.Tensor) -> torch.Tensor:
@@ -222,8 +223,8 @@ class GivenRows(Rows):
     ) -> int:
         """Return of how many views of each sample the stem's features are computed once.
 
-        Of views that are always the same, all that are given, where memory allows. Otherwise as
-        many as are wanted, drawn once or several times with all that are given.
+        All that are given, where memory allows, if they are always the same. Otherwise as many as
+        are wanted, drawn once or several times with all that are given.
         """
         if not wanted:
             return 0

@@ -70,8 +70,9 @@ def as_batch(x: Any) -> torch.Tensor:
     except ValueError as error:  # lists of lists of different lengths
         raise TypeError(no_item(f"a {type(x).__name__} without a common shape")) from error
     if array.dtype.kind not in "biuf":
-        of = f" of {type(x[0]).__name__}" if isinstance(x, tuple | list) else ""
-        raise TypeError(no_item(f"{type(x).__name__}{of}"))
+        name = type(x).__name__
+        is_listed = isinstance(x, tuple | list)
+        raise TypeError(no_item(f"a {name} of {type(x[0]).__name__}" if is_listed else name))
     tensor = view_array(array)
     return to_native(array) if tensor is None else tensor
 

@@ -73,7 +73,7 @@ class StemCache:
     ) -> tuple[torch.Tensor, ...]:
         """Return `n_views` different views of each sample, in random order, in float32.
 
-        Of given views, those of one draw, which keep their order if they are all taken.
+        Given views are those of one draw, and keep their order if they are all taken.
         """
         if self.n_given > 1:
             return self._given(places, n_views, generator)

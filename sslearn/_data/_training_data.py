@@ -25,7 +25,7 @@ _MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
 def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
     """Read all samples once: statistics of those trained on, and a check that all are finite.
 
-    Of given views all count. A stream is also counted.
+    All given views of a sample are read. A stream is also counted.
     """
 
     def each(batch: torch.Tensor) -> torch.Tensor:
