@@ -8,7 +8,7 @@ import pytest
 from estimators import ESTIMATORS
 
 import sslearn
-from sslearn import augment, base, encoders, metrics
+from sslearn import augment, base, data, encoders, metrics
 
 # After `encoder`, a method's own parameters; then these, in this order.
 SHARED = [
@@ -53,7 +53,7 @@ def _parameters(cls):
 
 PUBLIC = [
     getattr(module, name)
-    for module in (sslearn, augment, encoders, metrics, base)
+    for module in (sslearn, augment, data, encoders, metrics, base)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
@@ -111,7 +111,13 @@ def test_signatures_and_shared_parameters(name):
 
 
 def test_nothing_private_is_exported():
-    for module in ("sslearn", "sslearn.augment", "sslearn.encoders", "sslearn.metrics"):
+    for module in (
+        "sslearn",
+        "sslearn.augment",
+        "sslearn.data",
+        "sslearn.encoders",
+        "sslearn.metrics",
+    ):
         names = importlib.import_module(module).__all__
         assert sorted(set(names)) == sorted(names)
         assert not [n for n in names if n.startswith("_")]
