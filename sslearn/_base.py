@@ -161,11 +161,14 @@ class BaseSSL(
             Table (n, features), series (n, channels, time), images (n, channels, height, width) or
             volumes (n, channels, depth, height, width), of any real dtype. Items of a dataset or
             loader are ``x`` or ``(x, ...)`` with one array or tensor ``x``, from which the views
-            are drawn by ``augment``: if an item is two views ``(v0, v1)``, only ``v0`` is used. An
-            IterableDataset or DataLoader is iterated once to count the samples, and then once per
-            epoch (by ``LFR`` once for each of its passes); one without end needs
-            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
-            limit what is counted.
+            are drawn by ``augment``, or ``((v0, v1, ...), ...)`` with two views or more, which are
+            taken instead. With :class:`augment=GivenViews() <sslearn.augment.GivenViews>` items
+            ``(v0, v1, ...)`` and arrays (n, n_views, ...) hold views too; otherwise of an item
+            ``(v0, v1)`` only ``v0`` is used. ``LFR``, which has no views, takes the first, and
+            ``CPC`` one, drawn for each sample and step. An IterableDataset or DataLoader is
+            iterated once to count the samples, and then once per epoch (by ``LFR`` once for each of
+            its passes); one without end needs ``trainer_params={"limit_train_batches": n}`` (an
+            int) or ``max_steps``, which also limit what is counted.
         y : Ignored
             Never trained on; passed to callbacks that ask for it. Not a dataset or loader: use
             ``validation_fraction`` to hold out samples of X.
@@ -231,7 +234,8 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``, or views of each as in ``fit``, of which the first
+            is taken. A DataLoader must not shuffle.
 
         Returns
         -------
