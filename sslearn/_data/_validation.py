@@ -327,7 +327,7 @@ def _is_sequence(X: Any) -> bool:
 def _remedy(X: Any) -> str | None:
     """Return a remedy where X is no array; None where it is one."""
     if isinstance(X, str | bytes | os.PathLike):
-        return "load the file first, or in a torch Dataset"
+        return "load the file first, a folder of images by sslearn.data.ImageFolder"
     if is_picture(X):
         return _REMEDY_FOR_PICTURES
     if callable(getattr(X, "train_dataloader", None)):
@@ -350,7 +350,10 @@ def _remedy(X: Any) -> str | None:
 def _remedy_for_samples(X: Any, sample: Any) -> str | None:
     """Return a remedy for a sequence whose first element is no sample."""
     if isinstance(sample, str | bytes | os.PathLike):
-        return "load the files first, or in a torch Dataset; texts need a TfidfVectorizer"
+        return (
+            "load the files first, images by sslearn.data.LoadImages or in a torch Dataset; texts "
+            "need a TfidfVectorizer"
+        )
     if is_picture(sample):
         return _REMEDY_FOR_PICTURES
     if isinstance(sample, Mapping):
