@@ -101,7 +101,7 @@ def linear(shape):
     return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8), nn.BatchNorm1d(8))
 
 
-@pytest.mark.parametrize("kind", sorted(SHAPES))
+@pytest.mark.parametrize("kind", ["table", "image"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form(kind, form):
     V = views_of(kind)
@@ -285,6 +285,30 @@ def test_what_views_share_is_what_is_learned():
     of_other_signal = model.transform(V[:, 0])
     changed = [np.square(x - features).mean() for x in (of_other_noise, of_other_signal)]
     assert changed[0] < 0.1 * changed[1]
+
+
+@pytest.mark.parametrize("make", [lambda V: V, lambda V: loader(nested(V))])
+def test_both_drivers_see_the_same_views(make):
+    X, augment = make(views_of("table")), GivenViews()
+    fast = small("SimCLR", augment=augment).fit(X)
+    standard = small("SimCLR", augment=augment, trainer_params={"gradient_clip_val": 1e9}).fit(X)
+    assert standard.loss_curve_ == fast.loss_curve_
+    assert small("SimCLR", augment=augment, max_epochs=0).fit(X).n_iter_ == 0
+
+
+def test_views_move_to_a_device_with_their_samples(monkeypatch):
+    V = views_of("table")
+    given = GivenRows(Rows(V))
+    given.view_as((1, 6))
+    monkeypatch.setattr(Rows, "to", lambda self, device: Rows(self.tensor.clone()))
+    moved = given.to(torch.device("cuda"))
+    assert moved.tensor.data_ptr() != given.tensor.data_ptr()
+    index = torch.tensor([4, 2])
+    assert torch.equal(moved.views(index), given.views(index))
+    assert moved.take(index).shape == (2, 1, 6)
+    assert [part.shape for part in moved.with_views(30)] == [(30, 2, 1, 6), (18, 2, 1, 6)]
+    monkeypatch.setattr(Rows, "to", lambda self, device: self)  # no room
+    assert given.to(torch.device("cuda")) is given
 
 
 # --- features of the stem, computed once ---------------------------------------------------------
