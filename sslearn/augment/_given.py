@@ -14,9 +14,9 @@ __all__ = ["GivenViews", "adds_nothing", "takes_given_views"]
 class GivenViews(Augmentation):
     """Take the views from X, which holds several of each sample, and draw none.
 
-    With ``augment=GivenViews()`` an array or tensor X is read as (n, n_views, ...), with two views
-    or more of each sample along its second axis. Items of a dataset ``(v0, v1, ...)`` that begin
-    with two arrays of one shape or more, and batches of a loader that do, hold views too, and so
+    With ``augment=GivenViews()`` an array or tensor X is read as (n, n_views, ...), with two or
+    more views of each sample along its second axis. Items ``(v0, v1, ...)`` of a dataset that begin
+    with two or more arrays of one shape, and batches of a loader that do, hold views too, and so
     does an item ``x`` or ``(x, ...)`` along the first axis of x. Items ``((v0, v1, ...), ...)``
     hold views in any case, and need no `GivenViews`.
 
