@@ -294,7 +294,7 @@ def _make_batches(
         augment,
         objective.n_views,
         pieces=objective.pieces,
-        n_kept=_n_kept(estimator, data, objective.n_views, settings),
+        n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
         watch=own is not None or data.rows.n_given > 0,
         drowned=drowned,
     )
@@ -318,13 +318,15 @@ def _faint(read: _Data, noise: float, words: str, remedy: str = "") -> str | Non
     return found
 
 
-def _n_kept(estimator, data: TrainingData, n_views: int, settings: Settings) -> int:
+def _n_kept(
+    estimator, data: TrainingData, n_views: int, settings: Settings, views_are_ours: bool
+) -> int:
     """Return of how many views of each sample the stem's features are computed once."""
-    cached, own = getattr(estimator, "cached_views", "auto"), getattr(estimator, "augment", None)
+    cached = getattr(estimator, "cached_views", "auto")
     if not data.has_stem or data.is_stream:
         return 0
     # What a callable of the caller's draws may depend on more than a sample and the generator.
-    if n_views and cached == "auto" and not (own is None or is_ours(own)):
+    if n_views and cached == "auto" and not views_are_ours:
         return 0
     kept = resolve_cached_views(
         cached,
@@ -339,7 +341,8 @@ def _n_kept(estimator, data: TrainingData, n_views: int, settings: Settings) -> 
             f"{type(estimator).__name__}, {n_views}. Got {kept} instead."
         )
     if n_views and isinstance(data.rows, GivenRows):
-        return data.rows.n_kept(own, kept, data.input_shape, at_any_size=cached != "auto")
+        augment = getattr(estimator, "augment", None)
+        return data.rows.n_kept(augment, kept, data.input_shape, at_any_size=cached != "auto")
     return kept
 
 

@@ -13,7 +13,7 @@ import torch
 from .._objective import Batch
 from ..augment import Augmentation
 from ..encoders import ViewWhitening
-from ._given_views import GivenRows, some_views
+from ._given_views import some_views
 from ._rows import Rows
 from ._stem_cache import CACHE_BYTES, StemCache, chosen_views
 from ._training_data import TrainingData, autocast_off
@@ -194,8 +194,7 @@ class Batches:
 
     def _with_views(self, index: torch.Tensor) -> torch.Tensor:
         """Return raw samples, or all views that are given of them."""
-        if not isinstance(self.data.rows, GivenRows):
-            return self._raw(index)
+        assert isinstance(self.data.rows, Rows)
         return self.data.to_device(self.data.rows.views(index))
 
     def _drawn(

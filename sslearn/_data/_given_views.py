@@ -207,7 +207,6 @@ class GivenRows(Rows):
             yield batch.reshape(len(batch), self.n_given, *self.sample_shape)
 
     def views(self, index: torch.Tensor) -> torch.Tensor:
-        """Return all views of rows by number, (n, n_views, ...), in their own dtype."""
         return self.given.take(index).reshape(len(index), self.n_given, *self.sample_shape)
 
     def to(self, device: torch.device) -> GivenRows:
@@ -255,7 +254,6 @@ def some_views(rows: Rows | Stream, index: torch.Tensor | None, n: int, seed: in
     if isinstance(rows, Stream):
         assert rows.head_views is not None
         return rows.head_views[:n]
-    assert isinstance(rows, GivenRows)
     n_samples = len(rows) if index is None else len(index)
     chosen = torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))[:n]
     return rows.views(chosen if index is None else index[chosen])

@@ -195,6 +195,10 @@ class Rows:
         items = fetch(numbers) if fetch else [self.source[i] for i in numbers]
         return self._shaped(stacked(items, self.item_shape))
 
+    def views(self, index: torch.Tensor) -> torch.Tensor:
+        """Return rows by number with all views that are given of each: (n, n_given, ...)."""
+        return self.take(index)
+
     def slices(self, size: int) -> Iterator[torch.Tensor]:
         """Yield all rows in order, `size` at a time, without a copy where that is possible."""
         for start in range(0, len(self), size):
