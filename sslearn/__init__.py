@@ -1,6 +1,6 @@
 """Self-supervised learning as scikit-learn estimators."""
 
-from . import augment, base, callbacks, encoders, groups, metrics
+from . import augment, base, callbacks, data, encoders, groups, metrics
 from ._methods.amdim import AMDIM
 from ._methods.barlow_twins import BarlowTwins
 from ._methods.byol import BYOL
@@ -26,6 +26,7 @@ __all__ = [
     "augment",
     "base",
     "callbacks",
+    "data",
     "encoders",
     "groups",
     "metrics",

@@ -170,11 +170,15 @@ class BaseSSL(
             of unequal length are a list of arrays (channels, time_i), or padded with NaN at the
             end. Encoders take NaN that say ``takes_nan = True``; the default ones of tables and
             series do. Items of a dataset or loader are ``x`` or ``(x, ...)`` with one array or
-            tensor ``x``, from which the views are drawn by ``augment``: if an item is two views
-            ``(v0, v1)``, only ``v0`` is used. An IterableDataset or DataLoader is iterated once to
-            count the samples, and then once per epoch (by ``LFR`` once for each of its passes); one
-            without end needs ``trainer_params={"limit_train_batches": n}`` (an int) or
-            ``max_steps``, which also limit what is counted.
+            tensor ``x``, from which the views are drawn by ``augment``, or ``((v0, v1, ...), ...)``
+            with two views or more, which are taken instead. With
+            :class:`augment=GivenViews() <sslearn.augment.GivenViews>` items ``(v0, v1, ...)`` and
+            arrays (n, n_views, ...) hold views too; otherwise of an item ``(v0, v1)`` only ``v0``
+            is used. ``LFR``, which has no views, takes the first, and ``CPC`` one, drawn for each
+            sample and step. An IterableDataset or DataLoader is iterated once to count the samples,
+            and then once per epoch (by ``LFR`` once for each of its passes); one without end needs
+            ``trainer_params={"limit_train_batches": n}`` (an int) or ``max_steps``, which also
+            limit what is counted.
         y : Ignored
             Never trained on; passed to callbacks that ask for it. Not a dataset or loader: pass
             samples to validate on as ``X_val``.
@@ -251,8 +255,9 @@ class BaseSSL(
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, torch Dataset or DataLoader
-            Samples of the shape seen in ``fit``, where values may be missing as in ``fit``; series
-            of any length if ``any_length_``. A DataLoader must not shuffle.
+            Samples of the shape seen in ``fit``, where values may be missing as in ``fit``, or
+            views of each as in ``fit``, of which the first is taken; series of any length if
+            ``any_length_``. A DataLoader must not shuffle.
 
         Returns
         -------

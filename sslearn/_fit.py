@@ -14,6 +14,7 @@ from torch import nn
 
 from ._data._batches import Batches
 from ._data._categories import spread_categories
+from ._data._given_views import GivenRows, check_n_views
 from ._data._groups import Groups, read_groups
 from ._data._held_out import HeldOut, check_held_out, read_held_out, warn_of_other_scale
 from ._data._one_hot import find_one_hot
@@ -325,6 +326,7 @@ def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[i
     """
     data = read.data
     has_default_views = objective.n_views and getattr(estimator, "augment", None) is None
+    has_default_views = has_default_views and not data.rows.n_given
     is_table = estimator._encoder_shape(data.sample_shape) == data.sample_shape
     if not has_default_views or not is_table or len(data.sample_shape) > 1:
         return None
@@ -344,7 +346,8 @@ def _make_batches(
     kernels = any(isinstance(bank, KernelBank) for bank in banks)
     own = getattr(estimator, "augment", None)
     augment = own
-    if augment is None:
+    check_n_views(data.rows, objective.n_views, type(estimator).__name__)
+    if augment is None and not data.rows.n_given:
         shape = estimator._encoder_shape(data.sample_shape)
         rgb = data.standardize.is_photograph
         augment = default_augment(shape, rgb=rgb, bank=bool(banks), feature_groups=groups or None)
@@ -366,7 +369,7 @@ def _make_batches(
         pieces=objective.pieces,
         pairs_of_groups=getattr(estimator, "positives", "views") == "group",
         n_kept=_n_kept(estimator, data, objective.n_views, settings, is_ours(augment)),
-        watch=own is not None,
+        watch=own is not None or data.rows.n_given > 0,
         drowned=drowned,
     )
 
@@ -417,6 +420,9 @@ def _n_kept(
             "The 'cached_views' parameter must be 0 or at least the number of views of "
             f"{type(estimator).__name__}, {n_views}. Got {kept} instead."
         )
+    if n_views and isinstance(data.rows, GivenRows):
+        augment = getattr(estimator, "augment", None)
+        return data.rows.n_kept(augment, kept, data.input_shape, at_any_size=cached != "auto")
     return kept
 
 

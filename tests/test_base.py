@@ -294,7 +294,7 @@ def test_parameters_set_to_nonsense_after_fit_are_named(nonsense, method):
 
 PUBLIC = [
     (module, name)
-    for module in ("sslearn", "sslearn.augment", "sslearn.base", "sslearn.encoders")
+    for module in ("sslearn", "sslearn.augment", "sslearn.base", "sslearn.data", "sslearn.encoders")
     for name, value in vars(importlib.import_module(module)).items()
     if isinstance(value, type) and not name.startswith("_")
 ]

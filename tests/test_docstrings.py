@@ -8,7 +8,7 @@ import pytest
 from estimators import ESTIMATORS
 
 import sslearn
-from sslearn import augment, base, encoders, groups, metrics
+from sslearn import augment, base, data, encoders, groups, metrics
 
 # After `encoder`, a method's own parameters; then these, in this order.
 SHARED = [
@@ -56,7 +56,7 @@ def _parameters(cls):
 
 PUBLIC = [
     getattr(module, name)
-    for module in (sslearn, augment, encoders, groups, metrics, base)
+    for module in (sslearn, augment, data, encoders, groups, metrics, base)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
@@ -114,7 +114,13 @@ def test_signatures_and_shared_parameters(name):
 
 
 def test_nothing_private_is_exported():
-    for module in ("sslearn", "sslearn.augment", "sslearn.encoders", "sslearn.metrics"):
+    for module in (
+        "sslearn",
+        "sslearn.augment",
+        "sslearn.data",
+        "sslearn.encoders",
+        "sslearn.metrics",
+    ):
         names = importlib.import_module(module).__all__
         assert sorted(set(names)) == sorted(names)
         assert not [n for n in names if n.startswith("_")]

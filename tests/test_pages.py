@@ -4,9 +4,11 @@ import ast
 import importlib
 import pathlib
 import re
+import sys
 
 import numpy as np
 import pytest
+import torch
 from estimators import ESTIMATORS
 
 from sslearn import BYOL, CPC, LFR, SimCLR
@@ -46,6 +48,54 @@ def test_code_compiles_and_imports_what_there_is(page):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def _blocks(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S)
+
+
+def test_the_page_on_backbones_runs(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", None)  # which would load weights
+    rng = np.random.default_rng(0)
+    (tmp_path / "photographs").mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        image.fromarray(pixels).save(tmp_path / "photographs" / f"{i}.png")
+    here = {}
+    loaded, normalised, stem, last, came, checkpoint = _blocks("docs/pretrained_backbones.md")
+    exec(loaded, here)
+    weights = {k: v.clone() for k, v in here["backbone"].state_dict().items()}
+    exec(normalised, here)
+    # The layer is part of encoder_, which takes bytes.
+    layers = here["model"].encoder_.features.module
+    x = torch.from_numpy(here["images"][:2])
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    expected = (x / 255 - mean) / std
+    torch.testing.assert_close(layers[0](here["model"].encoder_.standardize(x)), expected)
+    exec(stem, here)
+    assert here["features"].shape == (24, 64)
+    trained = here["model"].encoder_.features.module
+    assert trained[0][1].state_dict().keys() == weights.keys()
+    assert all(torch.equal(trained[0][1].state_dict()[k], weights[k]) for k in weights)
+    assert not torch.equal(trained[1][0].weight, here["head"][0].weight)
+    exec(last, here)
+    changed = here["model"].encoder_.features.module[1].state_dict()
+    moved = {k.split(".")[0] for k in weights if not torch.equal(changed[k], weights[k])}
+    assert moved == {"layer4"}
+    exec(came, here)
+    with torch.no_grad():
+        network = here["network"].eval()
+        expected = network(torch.from_numpy(here["images"]) / 255)
+    np.testing.assert_allclose(here["as_it_came"], expected, rtol=1e-3, atol=1e-4)
+    for weight in here["backbone"].parameters():
+        weight.data.zero_()
+    exec(checkpoint, here)
+    with torch.no_grad():
+        here["backbone"].layer1[0].weight.fill_(7)
+    exec(checkpoint.split("\n\n")[1], here)
+    assert not here["backbone"].layer1[0].weight.any()
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/user_guide.md"])

@@ -72,7 +72,9 @@ _READ = {
 }
 
 
-def warn_of_other_axes(shape: tuple[int, ...], dtype: str, *, method: str, items: bool) -> None:
+def warn_of_other_axes(
+    shape: tuple[int, ...], dtype: str, *, method: str, items: bool, n_before: int = 1
+) -> None:
     """Warn when the axes of samples suggest another order, from which little would be learned.
 
     Parameters
@@ -85,15 +87,18 @@ def warn_of_other_axes(shape: tuple[int, ...], dtype: str, *, method: str, items
         Method of X that moves axes: "transpose" of arrays, "permute" of tensors.
     items : bool
         Whether samples come from a dataset or loader, one by one.
+    n_before : int
+        Number of axes of X before those of a sample: two where views are given.
     """
     for rule in _RULES.get(len(shape), ()):
         if not rule.matches(shape, dtype.endswith("uint8")):
             continue
         x = "x" if items else "X"
         if rule.order is None:
-            remedy = f"{x}[None]" if items else f"{x}[:, None]"
+            remedy = f"{x}[None]" if items else f"{x}[{':, ' * n_before}None]"
         else:
-            order = rule.order if items else (0, *(axis + 1 for axis in rule.order))
+            moved = (*range(n_before), *(axis + n_before for axis in rule.order))
+            order = rule.order if items else moved
             remedy = f"{x}.{method}{order}"
         remedy = f"return {remedy} as items" if items else f"pass {remedy}"
         read = _READ[len(shape)].format(*shape)

@@ -15,9 +15,10 @@ from .._objective import Batch
 from ..augment import Augmentation
 from ..augment._own_time import known_as_complete
 from ..encoders import ViewWhitening
+from ._given_views import some_views
 from ._held_out import HeldOut
 from ._rows import Rows
-from ._stem_cache import CACHE_BYTES, StemCache
+from ._stem_cache import CACHE_BYTES, StemCache, chosen_views
 from ._training_data import TrainingData, autocast_off
 
 __all__ = ["Batches"]
@@ -36,7 +37,8 @@ class Batches:
     data : TrainingData
         Samples to train on.
     augment : callable or None
-        ``augment(x, generator)`` on a whole batch. If None, views equal the samples.
+        ``augment(x, generator)`` on a whole batch. If None, views equal the samples, or are those
+        that are given.
     n_views : int
         Number of views of each sample.
     pieces : callable, optional
@@ -47,7 +49,7 @@ class Batches:
         Views of each sample of which the stem's features are computed once; 0 draws new views at
         each step. Without views it is 1, the samples themselves, or 0.
     watch : bool
-        Warn if the first batch has equal views: `augment` is the caller's.
+        Warn if the first batch has equal views: `augment` or the views are the caller's.
     drowned : str or None
         Signals that the noise of the views drowns, in words.
     """
@@ -65,6 +67,7 @@ class Batches:
         drowned: str | None = None,
     ) -> None:
         self.data = data
+        self.n_given = data.rows.n_given
         self.augment = augment
         self.n_views = n_views
         self.pieces = pieces
@@ -97,20 +100,21 @@ class Batches:
             def draw(places: torch.Tensor) -> torch.Tensor:
                 check()
                 index = places if self.data.index is None else self.data.index[places]
-                raw = self._raw(index)
                 if not self.n_views:
-                    return self.data.inputs(self.data.clean(raw))
-                return self._views(raw, generator, n_views=1)
+                    return self.data.inputs(self.data.clean(self._raw(index)))
+                return self._views(self._with_views(index), generator, n_views=at_once)
 
+            at_once = self.n_given if self.n_given and self.n_views else 1
             order = torch.Generator().manual_seed(generator.initial_seed())
-            self._cache = StemCache(draw, len(self.data), self.n_kept, block, order)
+            self._cache = StemCache(draw, len(self.data), self.n_kept, block, order, at_once)
         if not self.n_views:
             self.data.kept_inputs = None if self._cache is None else self._cache.values[:, 0]
         elif self.data.has_stem:
             self._fit_whitening(generator, check)
         if self.watch and self._cache is not None:
             self.watch = False
-            _warn_of_equal_views(self._cache.values[:block, :2].float().unbind(1))
+            views = self._cache.values[:block, :2].float().unbind(1)
+            _warn_of_equal_views(views, are_given=bool(self.n_given))
 
     def _fit_whitening(self, generator: torch.Generator, check: Callable[[], None]) -> None:
         """Fit the part of the stem that goes by views, and bring those that are kept up to date."""
@@ -123,14 +127,24 @@ class Batches:
                 self._cache.apply(module)
                 continue
             # Some samples, since whatever is not kept has to be computed for this alone.
-            parts = self.data.reference_rows()[:_WHITENED_SAMPLES].split(_WHITENED_AT_ONCE)
             views = []
-            for part in parts:
+            for drawn, n_views in self._some_views(generator):
                 check()
-                unit = self.data.standardize.denormalize(part)
-                drawn = self._views_of(unit, generator, _WHITENED_VIEWS)
-                views.append(torch.stack(drawn.chunk(_WHITENED_VIEWS), dim=1))
+                views.append(torch.stack(drawn.chunk(n_views), dim=1))
             module.fit(torch.cat(views))
+
+    def _some_views(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, int]]:
+        """Yield views of some samples, and how many of each."""
+        data = self.data
+        if self.n_given:
+            given = some_views(data.rows, data.index, _WHITENED_SAMPLES, data.reference_seed)
+            n_views = min(self.n_given, _WHITENED_VIEWS)
+            for part in given.split(_WHITENED_AT_ONCE):
+                yield self._views(data.to_device(part), generator, n_views), n_views
+            return
+        for part in data.reference_rows()[:_WHITENED_SAMPLES].split(_WHITENED_AT_ONCE):
+            unit = data.standardize.denormalize(part)
+            yield self._views_of(unit, generator, _WHITENED_VIEWS), _WHITENED_VIEWS
 
     def release(self) -> None:
         """Free what was computed once."""
@@ -150,7 +164,7 @@ class Batches:
         if self.data.is_stream:
             return self._drawn(item, None, generator)
         if self._cache is None:
-            return self._drawn(self._raw(item), item, generator)
+            return self._drawn(self._with_views(item), item, generator)
         if self.pairs_of_groups:
             each = [self.data.places(i) for i in (item, *self._partners(item, generator))]
             kept = tuple(self._cache.views(places, 1, generator)[0] for places in each)
@@ -184,11 +198,11 @@ class Batches:
         parts = samples.parts(batch_size)
         if not self.data.has_stem or 4 * n_values > CACHE_BYTES:
             for raw, index, n in parts:
-                yield n, self._drawn(raw(), index, generator)
+                yield n, self._drawn(self._given_or(raw, index), index, generator)
             return
         if not self._held_out:
             self._held_out = [
-                self._drawn(raw(), index, generator).views
+                self._drawn(self._given_or(raw, index), index, generator).views
                 for raw, index, _ in samples.parts(batch_size)
             ]
         # An objective's draws come after those of all views here, in the first epoch too.
@@ -199,6 +213,17 @@ class Batches:
     def _raw(self, index: torch.Tensor) -> torch.Tensor:
         assert isinstance(self.data.rows, Rows)
         return self.data.to_device(self.data.rows.take(index))
+
+    def _with_views(self, index: torch.Tensor) -> torch.Tensor:
+        """Return raw samples, or all views that are given of them."""
+        assert isinstance(self.data.rows, Rows)
+        return self.data.to_device(self.data.rows.views(index))
+
+    def _given_or(
+        self, raw: Callable[[], torch.Tensor], index: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return held-out samples, or all views that X gives of them."""
+        return raw() if index is None or not self.n_given else self._with_views(index)
 
     def _drawn(
         self, raw: torch.Tensor, index: torch.Tensor | None, generator: torch.Generator
@@ -214,8 +239,8 @@ class Batches:
             views = self._views(drawn_of, generator, n_views).chunk(self.n_views)
             if self.watch:
                 self.watch = False  # only once, since comparing waits for the device
-                _warn_of_equal_views(views)
-        return self._batch(lambda: raw, index, views, generator)
+                _warn_of_equal_views(views, are_given=bool(self.n_given))
+        return self._batch(lambda: raw[:, 0] if self.n_given else raw, index, views, generator)
 
     def _batch(
         self,
@@ -249,6 +274,8 @@ class Batches:
 
     def _views(self, raw: torch.Tensor, generator: torch.Generator, n_views: int) -> torch.Tensor:
         """Return views of raw samples, one view after the other, ready for the encoder."""
+        if self.n_given:
+            raw, n_views = chosen_views(raw, n_views, generator), 1
         with autocast_off(self.data.device):
             return self._views_of(self.data.standardize.unit(raw), generator, n_views)
 
@@ -298,11 +325,19 @@ def _called(x: torch.Tensor) -> str:
     )
 
 
-def _warn_of_equal_views(views: tuple[torch.Tensor, ...]) -> None:
+def _warn_of_equal_views(views: tuple[torch.Tensor, ...], *, are_given: bool) -> None:
     first = views[0]
     if len(views) < 2 or len(first) < _ENOUGH_SAMPLES or bool((first == first[:1]).all()):
         return
-    if all(torch.equal(first, view) for view in views[1:]):
+    if not all(torch.equal(first, view) for view in views[1:]):
+        return
+    if are_given:
+        warnings.warn(
+            "The views that X gives are equal for all samples of the first batch, so that training "
+            "teaches no invariance.",
+            stacklevel=2,
+        )
+    else:
         warnings.warn(
             "The 'augment' parameter gave equal views of all samples in the first batch, so that "
             "training teaches no invariance. It changes nothing, or draws once for the whole "

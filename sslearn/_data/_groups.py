@@ -104,6 +104,11 @@ def read_groups(groups: Any, rows: Rows | Stream, *, in_pairs: bool = False) -> 
             "The 'groups' parameter needs samples with numbers, not an IterableDataset or "
             f"DataLoader. Got groups of type {type(groups).__name__} instead of None."
         )
+    if in_pairs and rows.n_given:
+        raise ValueError(
+            "The 'positives' parameter must be 'views' where X gives the views of each sample. Got "
+            f"'group' and {rows.n_given} views instead."
+        )
     found = Groups(torch.from_numpy(numbered(groups, len(rows))))
     if rows.tensor is not None:
         found.to(rows.tensor.device)

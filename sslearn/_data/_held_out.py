@@ -130,6 +130,11 @@ def read_held_out(
                 "order each time: DataLoader(..., shuffle=False, drop_last=False). Got one that "
                 "shuffles, draws or drops samples instead."
             ) from error
+    if like.n_given:
+        raise ValueError(
+            "The 'X_val' parameter must be None where X gives the views of each sample: hold out "
+            f"samples of X by validation_fraction. Got {type(X_val).__name__} instead."
+        )
     expected = estimator.input_shape_
     shape = tuple(getattr(X_val, "shape", ())[1:])
     other_shape = len(shape) == len(expected) and shape != expected

@@ -18,17 +18,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from .._process_state import default_generator_kept
 from ._shapes import check_shape, stackable
+from ._tensors import is_dense, plain_tensor, to_native, view_array
 
-__all__ = ["Rows", "Stream", "chunk_rows", "sample_rows"]
+__all__ = ["Rows", "Stream", "chunk_rows", "holds_arrays", "no_item", "sample_rows"]
 
 # Bytes that a pass over all rows reads at a time: far above the cost of a call, within the cache.
 _CHUNK_BYTES = 2**20
 # A sample of rows that is kept while an estimator is fitted: enough to
 # describe all of them, but fewer of large images.
 _SAMPLE_ROWS, _SAMPLE_BYTES = 256, 64 * 2**20
-# Dtypes for which torch has few operations, and those that hold all their values.
-_CASTS = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
-_CASTS |= {getattr(torch, name): torch.float32 for name in dir(torch) if name[:7] == "float8_"}
 _STACKS: dict[type, Callable] = {torch.Tensor: torch.stack, np.ndarray: np.stack}
 # The part of a device's free memory that the data may take.
 _DEVICE_SHARE = 0.4
@@ -45,50 +43,9 @@ def sample_rows(sample_shape: tuple[int, ...], itemsize: int = 4, most: int = _S
     return max(2, min(most, fit))
 
 
-def _view(array: np.ndarray) -> torch.Tensor | None:
-    """View a NumPy array as a tensor, or return None where torch cannot (strides, dtype, ...).
-
-    A read-only array is viewed too, without the warning that ``torch.from_numpy`` gives: it is
-    presented under its address as writeable, and never written.
-    """
-    kind, itemsize = array.dtype.kind, array.dtype.itemsize
-    if not array.dtype.isnative or kind not in "biuf" or itemsize > 8:
-        return None
-    if kind == "u" and itemsize > 1:  # torch has these dtypes, but few operations on them
-        return None
-    if any(stride < 0 or stride % array.dtype.itemsize for stride in array.strides):
-        return None
-    if not array.flags.writeable:
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        holder = type("_Writeable", (), {"__array_interface__": interface, "owner": array})()
-        array = np.asarray(holder)
-    return torch.from_numpy(array)
-
-
 def is_picture(x: Any) -> bool:
     """Return whether x looks like a PIL image; NumPy would read it, with channels last."""
     return all(hasattr(x, name) for name in ("mode", "size", "convert"))
-
-
-def is_dense(x: torch.Tensor) -> bool:
-    """Return whether a tensor has one value for each position of its shape."""
-    return x.layout == torch.strided and not (x.is_nested or x.is_quantized or x.is_meta)
-
-
-def plain_tensor(x: torch.Tensor) -> torch.Tensor:
-    """Return a plain tensor, not of a subclass, of a dtype in which torch can compute.
-
-    Subclasses (of MONAI, of torchvision's v2 transforms) hook into every operation.
-    """
-    if type(x) is not torch.Tensor:
-        # Nested tensors and others that only wrap tensors cannot be converted.
-        with contextlib.suppress(NotImplementedError, RuntimeError):
-            x = x.as_subclass(torch.Tensor)
-    if x.requires_grad:
-        x = x.detach()
-    cast = _CASTS.get(x.dtype)
-    return x if cast is None else x.to(cast)
 
 
 def first_of(item: Any) -> Any:
@@ -96,7 +53,7 @@ def first_of(item: Any) -> Any:
     if not isinstance(item, tuple | list):
         return item
     if not item:
-        raise TypeError(_no_item(f"an empty {type(item).__name__}"))
+        raise TypeError(no_item(f"an empty {type(item).__name__}"))
     return item[0]
 
 
@@ -105,31 +62,33 @@ def as_batch(x: Any) -> torch.Tensor:
     if isinstance(x, torch.Tensor):
         x = plain_tensor(x)
         if x.dtype.is_complex or not is_dense(x):
-            raise TypeError(_no_item(f"{x.layout} of {x.dtype} on {x.device}"))
+            raise TypeError(no_item(f"{x.layout} of {x.dtype} on {x.device}"))
         return x
     if type(x) is not np.ndarray:
         _refuse_other_items(x)
     try:
         array = np.asarray(x)
     except ValueError as error:  # lists of lists of different lengths
-        raise TypeError(_no_item(f"a {type(x).__name__} without a common shape")) from error
+        raise TypeError(no_item(f"a {type(x).__name__} without a common shape")) from error
     if array.dtype.kind not in "biuf":
-        raise TypeError(_no_item(type(x).__name__))
-    tensor = _view(array)
-    return _to_native(array) if tensor is None else tensor
+        name = type(x).__name__
+        is_listed = isinstance(x, tuple | list)
+        raise TypeError(no_item(f"a {name} of {type(x[0]).__name__}" if is_listed else name))
+    tensor = view_array(array)
+    return to_native(array) if tensor is None else tensor
 
 
 def _refuse_other_items(x: Any) -> None:
     """Refuse items that NumPy would convert to an array other than the intended sample."""
-    if isinstance(x, tuple | list) and _holds_arrays(x):
+    if isinstance(x, tuple | list) and holds_arrays(x):
         raise TypeError(
             "Items of a torch dataset or loader must be x or (x, ...), where x is one array or "
-            f"tensor. Got a {type(x).__name__} of {len(x)} for x instead; sslearn draws the views "
-            "of x itself, by the 'augment' parameter."
+            "tensor, or all of them ((v0, v1, ...), ...), with views of a sample. Got a "
+            f"{type(x).__name__} of {len(x)} for x instead."
         )
     if is_picture(x):
         remedy = "convert it by np.asarray(image.convert('RGB')).transpose(2, 0, 1)"
-        raise TypeError(_no_item("a PIL image", f"; {remedy} or pil_to_tensor of torchvision"))
+        raise TypeError(no_item("a PIL image", f"; {remedy} or pil_to_tensor of torchvision"))
     refuse_masked(x)
 
 
@@ -160,31 +119,22 @@ def refuse_masked(x: Any) -> None:
         )
 
 
-def _holds_arrays(x: Sequence[Any]) -> bool:
+def holds_arrays(x: Sequence[Any]) -> bool:
     """Return whether nested lists hold anything but plain numbers."""
     return any(
-        _holds_arrays(part)
+        holds_arrays(part)
         if isinstance(part, tuple | list)
         else (hasattr(part, "shape") and not isinstance(part, np.generic)) or is_picture(part)
         for part in x
     )
 
 
-def _no_item(got: str, remedy: str = "") -> str:
+def no_item(got: str, remedy: str = "") -> str:
     return (
         "Items of a torch dataset or loader must be dense arrays or tensors x of real numbers, or "
-        f"tuples (x, ...) that begin with one. Got {got} instead{remedy}."
+        "tuples (x, ...) that begin with one, or with a tuple of them, views of a sample. Got "
+        f"{got} instead{remedy}."
     )
-
-
-def _to_native(array: np.ndarray) -> torch.Tensor:
-    """Copy a (small) array into one that torch can view."""
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.kind == "u" and dtype.itemsize > 1:
-        dtype = np.dtype({2: np.int32, 4: np.int64, 8: np.float64}[dtype.itemsize])
-    elif dtype.itemsize > 8:
-        dtype = np.dtype(np.float64)
-    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
 
 class Rows:
@@ -201,6 +151,12 @@ class Rows:
     is_stream = False
     #: Whether a sample is the same each time that it is read.
     is_fixed = True
+    #: Views that come with each sample; 0 where there are samples alone.
+    n_given = 0
+    #: What makes one-hot columns of the categories of a table, if there are any.
+    codes: Any = None
+    #: Whether series came as a list, or were padded, so that others may have another length.
+    any_length = False
 
     def __init__(
         self,
@@ -212,14 +168,11 @@ class Rows:
         if isinstance(source, torch.Tensor):
             self.tensor = source.detach()
         elif isinstance(source, np.ndarray):
-            self.tensor = _view(source)
+            self.tensor = view_array(source)
         shape = source.shape[1:] if first is None else first.shape  # type: ignore[union-attr]
         self._typed: Any = source if first is None else first
         self.sample_shape = tuple(int(size) for size in shape)
         self.item_shape = self.read_shape = self.sample_shape
-        self.codes: Any = None
-        #: Whether series came as a list, or were padded, so that others may have another length.
-        self.any_length = False
 
     @property
     def dtype(self) -> str:
@@ -250,11 +203,15 @@ class Rows:
         if self.tensor is not None:
             return self._shaped(self.tensor.index_select(0, index.to(self.tensor.device)))
         if isinstance(self.source, np.ndarray):
-            return self._shaped(_to_native(self.source[index.numpy()]))
+            return self._shaped(to_native(self.source[index.numpy()]))
         numbers = index.tolist()
         fetch = getattr(self.source, "__getitems__", None)
         items = fetch(numbers) if fetch else [self.source[i] for i in numbers]
         return self._shaped(stacked(items, self.item_shape))
+
+    def views(self, index: torch.Tensor) -> torch.Tensor:
+        """Return rows by number with all views that are given of each: (n, n_given, ...)."""
+        return self.take(index)
 
     def slices(self, size: int) -> Iterator[torch.Tensor]:
         """Yield all rows in order, `size` at a time, without a copy where that is possible."""
@@ -263,9 +220,13 @@ class Rows:
             if self.tensor is not None:
                 yield self._shaped(self.tensor[start:stop])
             elif isinstance(self.source, np.ndarray):
-                yield self._shaped(_to_native(self.source[start:stop]))
+                yield self._shaped(to_native(self.source[start:stop]))
             else:
                 yield self.take(torch.arange(start, stop))
+
+    def with_views(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield all rows in order, with the views that are given of each: (n, n_given, ...)."""
+        return self.slices(size)
 
     def to(self, device: torch.device) -> Rows:
         """Move all rows to a device if they fit there, else leave them where they are."""
@@ -297,14 +258,25 @@ class Stream:
         seed.
     minimum : int
         Number of rows required, for the message when there are none.
+    read : callable, optional
+        Returns the samples of what the loader gives, (n, ...), or their views (n, n_given, ...).
     """
 
     is_stream = is_fixed = True
+    #: Views that come with each sample; 0 where there are samples alone.
+    n_given = 0
 
     def __init__(
-        self, loader: DataLoader, *, drop_short: bool, keep_generator: bool, minimum: int
+        self,
+        loader: DataLoader,
+        *,
+        drop_short: bool,
+        keep_generator: bool,
+        minimum: int,
+        read: Callable[[Any], torch.Tensor] = lambda item: as_batch(first_of(item)),
     ) -> None:
         self.loader = loader
+        self.read = read
         self.drop_short = drop_short
         self.keep_generator = keep_generator
         items = self._begin()
@@ -316,9 +288,10 @@ class Stream:
             )
         # Continue the iterator already started: a stream may be readable only once.
         self._begun: tuple[Any, Iterator[Any]] | None = (first, items)
-        batch = as_batch(first_of(first))
+        batch = read(first)
         self.dtype = str(batch.dtype)
-        self.item_shape = self.read_shape = self.sample_shape = tuple(batch.shape[1:])
+        self._read_shape = self.item_shape = self.read_shape = tuple(batch.shape[1:])
+        self.sample_shape = self.item_shape
         self.codes: Any = None
         self.any_length = False
         #: Maximum number of batches of a pass; if None, the stream alone ends it.
@@ -327,6 +300,12 @@ class Stream:
         self.n_batches: int | None = None
         self.batch_size: int | None = None
         self.head: torch.Tensor | None = None
+        self.head_views: torch.Tensor | None = None
+
+    def holds_views(self, n_given: int) -> None:
+        """Read the first axis of what the loader gives of a sample as that of its views."""
+        self.n_given = n_given
+        self.item_shape = self.sample_shape = self._read_shape[1:]
 
     @property
     def ends(self) -> bool:
@@ -353,6 +332,11 @@ class Stream:
 
     def slices(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """Yield all rows, up to :attr:`limit`; `size` is ignored, since the loader sets it."""
+        for batch in self.with_views():
+            yield batch[:, 0] if self.n_given else batch
+
+    def with_views(self) -> Iterator[torch.Tensor]:
+        """Yield all rows, with the views that are given of each: (n, n_given, ...)."""
         items = (
             self._begin()
             if self._begun is None
@@ -360,16 +344,17 @@ class Stream:
         )
         self._begun = None
         for item in itertools.islice(items, self.limit):
-            batch = as_batch(first_of(item))
-            check_shape(batch.shape[1:], self.item_shape)
+            batch = self.read(item)
+            check_shape(batch.shape[1:], self._read_shape)
+            views = (self.n_given,) * bool(self.n_given)
             if len(batch):
                 if self.codes is not None:
-                    batch = self.codes(batch)
-                yield batch.reshape(len(batch), *self.sample_shape)
+                    batch = self.codes(batch.reshape(-1, batch.shape[-1]))
+                yield batch.reshape(-1, *views, *self.sample_shape)
 
     def count(self, sizes: list[int], head: torch.Tensor) -> None:
         """Record the sizes of all batches and the first rows, seen in the first pass."""
-        self.head = head
+        self.head, self.head_views = (head[:, 0], head) if self.n_given else (head, None)
         self.n_rows = sum(sizes)
         self.batch_size = max(sizes, default=0)
         self.n_batches = sum(self._kept(size, sizes[0]) for size in sizes)
@@ -384,9 +369,9 @@ class Stream:
         return size > 1 and not (self.drop_short and size < first)
 
     def batches(self) -> Iterator[torch.Tensor]:
-        """Yield the batches that are trained on."""
+        """Yield the batches that are trained on, with the views that are given."""
         first = None
-        for batch in self.slices():
+        for batch in self.with_views():
             first = len(batch) if first is None else first
             if self._kept(len(batch), first):
                 yield batch

@@ -29,7 +29,8 @@ _MANY_ROWS, _MANY_SECONDS = 10_000_000, 600
 def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name: str) -> Statistics:
     """Read all samples once: statistics of those trained on, and a check of all values.
 
-    In tables and series NaN is a missing value. A stream is also counted.
+    All given views of a sample are read. In tables and series NaN is a missing value. A stream is
+    also counted.
     """
     owner = None if rows.codes is None else rows.codes.owner.tolist()
     check = functools.partial(
@@ -50,14 +51,17 @@ def compute_statistics(rows: Rows | Stream, held_out: torch.Tensor | None, name:
 def _statistics(
     rows: Rows | Stream, held_out: torch.Tensor | None, check: Callable[[torch.Tensor], Checked]
 ) -> Statistics:
+    def each(batch: torch.Tensor) -> torch.Tensor:
+        return batch.flatten(0, 1) if rows.n_given else batch
+
     statistics = Statistics(rows.sample_shape)
     if isinstance(rows, Stream):
         sizes, head, lacking = [], [], sample_rows(rows.sample_shape)
         for batch in _may_have_no_end(rows):
-            checked = check(batch)
+            checked = check(each(batch))
             statistics.where_missing = statistics.where_missing or checked.missing
-            rows.any_length |= bool(checked.missing) and ends_early(batch)
-            statistics.update(batch, has_missing=bool(checked.missing))
+            rows.any_length |= bool(checked.missing) and ends_early(each(batch))
+            statistics.update(each(batch), has_missing=bool(checked.missing))
             sizes.append(len(batch))
             if lacking > 0:
                 head.append(batch[:lacking].clone())
@@ -69,14 +73,14 @@ def _statistics(
         trained_on = torch.ones(len(rows), dtype=torch.bool)
         trained_on[held_out] = False
     start = 0
-    for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        checked = check(batch)
+    for batch in rows.with_views(chunk_rows(rows.sample_shape)):
+        checked = check(each(batch))
         stop = start + len(batch)
-        rows.any_length |= bool(checked.missing) and ends_early(batch)
+        rows.any_length |= bool(checked.missing) and ends_early(each(batch))
         if trained_on is not None:
             batch = batch[trained_on[start:stop].to(batch.device)]
         statistics.where_missing = statistics.where_missing or checked.missing
-        statistics.update(batch, has_missing=bool(checked.missing))
+        statistics.update(each(batch), has_missing=bool(checked.missing))
         start = stop
     return statistics
 
@@ -84,7 +88,7 @@ def _statistics(
 def _may_have_no_end(stream: Stream) -> Iterator[torch.Tensor]:
     """Iterate over a stream that is counted, and warn once if that takes suspiciously long."""
     begun, n_rows, quiet = time.monotonic(), 0, stream.ends
-    for batch in stream.slices():
+    for batch in stream.with_views():
         n_rows += len(batch)
         seconds = time.monotonic() - begun
         if not quiet and (n_rows > _MANY_ROWS or seconds > _MANY_SECONDS):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from .._sklearn import check_feature_names
+from ..augment._given import takes_given_views
 from ._axes import warn_of_other_axes
 from ._categories import codes_of_frame, note_categories
 from ._frames import (
@@ -24,19 +25,11 @@ from ._frames import (
     with_nan,
     without_columns,
 )
+from ._given_views import GivenRows, ItemReader, first_of_each
 from ._ragged import from_list, without_padding
-from ._rows import (
-    Rows,
-    Stream,
-    as_batch,
-    first_of,
-    is_dense,
-    is_picture,
-    plain_tensor,
-    refuse_masked,
-    stacked,
-)
+from ._rows import Rows, Stream, is_picture, refuse_masked
 from ._shapes import check_shape
+from ._tensors import is_dense, plain_tensor
 
 __all__ = ["check_labels", "check_order", "too_few_rows", "validate_rows"]
 
@@ -46,6 +39,11 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
 
     Finiteness is checked later, by the first pass over the rows, batch by batch.
     """
+    augment = getattr(estimator, "augment", None)
+    if isinstance(X, Dataset) and hasattr(X, "__array__"):
+        X = np.asarray(X)  # all samples at once
+    if not reset:
+        X = first_of_each(X, augment, estimator.input_shape_)
     known = None if reset else _as_in_fit(estimator, X)
     if known is not None:
         return Rows(known)
@@ -53,7 +51,7 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
     rows: Rows | Stream
     listed = from_list(X, _name(estimator))
     X = X if listed is None else listed
-    if isinstance(X, DataLoader | Dataset):
+    if _is_torch_data(X):
         rows = _validate_torch_data(estimator, X, reset, batch_size)
     elif isinstance(X, torch.Tensor):
         rows = _without_padding(_validate_tensor(estimator, X))
@@ -65,6 +63,9 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
         rows = _without_padding(array)
     rows.any_length |= listed is not None
+    if reset and type(rows) is Rows and takes_given_views(augment) and not _is_torch_data(X):
+        rows = GivenRows.from_array(rows)
+        estimator.n_features_in_ = rows.sample_shape[0]
     if len(rows.sample_shape) > 4:
         raise ValueError(
             f"{_name(estimator)} takes tables (n, features), series (n, channels, time), images "
@@ -83,7 +84,8 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
             rows.sample_shape,
             rows.dtype,
             method="permute" if isinstance(X, torch.Tensor) else "transpose",
-            items=isinstance(X, DataLoader | Dataset),
+            items=_is_torch_data(X),
+            n_before=2 if rows.n_given else 1,
         )
     if isinstance(X, DataLoader | Dataset | torch.Tensor):
         check_feature_names(estimator, X, reset=reset)
@@ -118,6 +120,10 @@ def _may_have_length(estimator, X: Any, is_padded: bool) -> bool:
     if len(shape) != 2 or len(expected) != 2 or shape[0] != expected[0]:
         return False
     return estimator.any_length_ or (is_padded and shape[1] <= expected[1])
+
+
+def _is_torch_data(X: Any) -> bool:
+    return isinstance(X, DataLoader | Dataset)
 
 
 def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
@@ -256,11 +262,18 @@ def _validate_tensor(estimator, X: torch.Tensor) -> torch.Tensor:
 def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | Stream:
     minimum = 2 if reset else 1
     rows: Rows | Stream
+    reader = ItemReader(
+        getattr(estimator, "augment", None),
+        # A method without views has no such parameter.
+        first_only=not reset or not hasattr(estimator, "augment"),
+        sample_axes=None if reset else len(estimator.input_shape_),
+    )
+    stream = partial(Stream, keep_generator=not reset, minimum=minimum)
     if isinstance(X, DataLoader):
-        rows = Stream(X, drop_short=False, keep_generator=not reset, minimum=minimum)
+        rows = stream(X, drop_short=False, read=reader.batch)
     elif isinstance(X, IterableDataset):
-        loader = DataLoader(X, batch_size=batch_size, collate_fn=stacked)
-        rows = Stream(loader, drop_short=True, keep_generator=not reset, minimum=minimum)
+        loader = DataLoader(X, batch_size=batch_size, collate_fn=reader.collate)
+        rows = stream(loader, drop_short=True)
     elif not hasattr(X, "__len__"):
         raise TypeError(
             f"A torch Dataset must have __len__, or be an IterableDataset. Got {type(X).__name__} "
@@ -270,7 +283,9 @@ def _validate_torch_data(estimator, X, reset: bool, batch_size: int) -> Rows | S
         n = len(X)
         if n == 0:
             raise ValueError(too_few_rows(estimator, 0, (), minimum))
-        rows = Rows(X, as_batch(first_of(X[0])))
+        rows = GivenRows.from_dataset(X, reader)
+    if isinstance(rows, Stream) and reader.n_given:
+        rows.holds_views(reader.n_given)
     if rows.sample_shape == ():
         raise ValueError(
             f"{_name(estimator)} takes samples of 1 to 4 axes, (features,) at least. Got single "
@@ -366,7 +381,7 @@ def _is_sequence(X: Any) -> bool:
 def _remedy(X: Any) -> str | None:
     """Return a remedy where X is no array; None where it is one."""
     if isinstance(X, str | bytes | os.PathLike):
-        return "load the file first, or in a torch Dataset"
+        return "load the file first, a folder of images by sslearn.data.ImageFolder"
     if is_picture(X):
         return _REMEDY_FOR_PICTURES
     if callable(getattr(X, "train_dataloader", None)):
@@ -389,7 +404,10 @@ def _remedy(X: Any) -> str | None:
 def _remedy_for_samples(X: Any, sample: Any) -> str | None:
     """Return a remedy for a sequence whose first element is no sample."""
     if isinstance(sample, str | bytes | os.PathLike):
-        return "load the files first, or in a torch Dataset; texts need a TfidfVectorizer"
+        return (
+            "load the files first, images by sslearn.data.LoadImages or in a torch Dataset; texts "
+            "need a TfidfVectorizer"
+        )
     if is_picture(sample):
         return _REMEDY_FOR_PICTURES
     if isinstance(sample, Mapping):

@@ -28,7 +28,8 @@ _PARAMETERS = {
     not learn.""",
     "augment": """callable
     Draws the views: ``augment(x, generator)`` on a whole batch, see :mod:`sslearn.augment`. If
-    None, the default for the kind of input. To search over its parameters (``augment__noise``),
+    None, the default for the kind of input, or the views that X gives, see
+    :class:`~sslearn.augment.GivenViews`. To search over its parameters (``augment__noise``),
     pass an object such as ``GaussianNoise()``.""",
     "cached_views": """int or "auto"
     Views of each sample of which the features of the encoder's stem are computed once, before the
@@ -37,7 +38,8 @@ _PARAMETERS = {
     :class:`~sslearn.encoders.PatchBank` of the default encoder, or leading layers of yours that are
     frozen. More are more varied, and take more time and memory. 0 draws new views at each step.
     "auto" is 8 where memory allows, and 0 for a residual network behind a stem, see 'What "auto"
-    means' in the user guide. Ignored where there is no stem, and for streams.""",
+    means' in the user guide. Views that X gives are kept all or none. Ignored where there is no
+    stem, and for streams.""",
     "positives": """{"views", "group"}
     Pairs that are made alike. "views": two views of a sample. "group": a view of a sample and one
     of another sample of its group, by the ``groups`` of ``fit``, drawn anew at each step; for a

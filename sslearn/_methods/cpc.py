@@ -185,10 +185,12 @@ class CPC(BaseSSL):
     -----
     ``augment`` is applied to each patch separately, so that properties which all patches of a
     sample share (a level, an orientation) do not reveal the answer; the views have the size of a
-    patch. The default encoder of patches of up to 4096 values is a perceptron with layer norms,
-    and a :class:`sslearn.encoders.ResNet` for larger ones: batch statistics would leak information
-    between patches. For series it also sees each channel scaled to zero mean and unit deviation
-    within the patch, and its features are those of all layers, with these means and deviations.
+    patch. Where X gives several views of each sample, each step takes one, drawn for each sample;
+    its patches are then augmented only if ``augment`` is given. The default encoder of patches of
+    up to 4096 values is a perceptron with layer norms, and a :class:`sslearn.encoders.ResNet` for
+    larger ones: batch statistics would leak information between patches. For series it also sees
+    each channel scaled to zero mean and unit deviation within the patch, and its features are those
+    of all layers, with these means and deviations.
 
     References
     ----------

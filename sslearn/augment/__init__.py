@@ -10,6 +10,7 @@ from ._base import Augmentation
 from ._color import ColorJitter, RandomGrayscale
 from ._compose import Compose
 from ._default import default_augment
+from ._given import GivenViews
 from ._images import GaussianBlur, RandomAffine, RandomResizedCrop, Solarize
 from ._series import (
     ChannelDropout,
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureCorruption",
     "GaussianBlur",
     "GaussianNoise",
+    "GivenViews",
     "RandomAffine",
     "RandomGrayscale",
     "RandomResizedCrop",

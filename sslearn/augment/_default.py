@@ -147,7 +147,9 @@ def noise_of(augment: object) -> float:
 
 
 def is_ours(augment: object) -> bool:
-    """Return whether an augmentation is made of those of this package alone."""
+    """Return whether an augmentation is made of those of this package alone, or of none."""
+    if augment is None:
+        return True
     if isinstance(augment, Compose):
         return all(map(is_ours, augment.augmentations))
     own = __name__.rpartition(".")[0]
