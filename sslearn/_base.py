@@ -7,7 +7,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -16,11 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ._attributes import check_assigned, fitted_names, forget
+from ._calls import check_call
 from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit
 from ._inference import encode
-from ._modules import Features, check_call, clonable, encoder_of_samples, takes_nan
+from ._modules import Features, clonable, encoder_of_samples, takes_nan
 from ._objective import Objective
 from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
@@ -207,9 +209,9 @@ class BaseSSL(
         MemoryError
             If memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
-        _check_assigned(self)
-        _forget(self, self.__dict__.pop("_set_by_fit", ()))
-        before = _fitted_names(self)
+        check_assigned(self, BaseSSL._parameter_constraints)
+        forget(self, self.__dict__.pop("_set_by_fit", ()))
+        before = fitted_names(self)
         try:
             with out_of_memory_explained(self):
                 history = self._fit(X, y, groups, X_val)
@@ -218,9 +220,9 @@ class BaseSSL(
                 warnings.warn(f"Training interrupted by {history.interrupted}.", stacklevel=2)
             if history.collapse:
                 warnings.warn(history.collapse, ConvergenceWarning, stacklevel=2)
-            self._set_by_fit = sorted(_fitted_names(self) - before)
+            self._set_by_fit = sorted(fitted_names(self) - before)
         except BaseException:
-            _forget(self, _fitted_names(self) - before)
+            forget(self, fitted_names(self) - before)
             raise
         return self
 
@@ -379,29 +381,3 @@ class BaseSSL(
             given = getattr(self, name, None)
             if callable(given):
                 check_call(given, name, *arguments, value=value)
-
-
-def _check_assigned(estimator: BaseSSL) -> None:
-    """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
-    # Methods without views, or not for tables, leave some out; those whose heads are of no use
-    # later, the last.
-    optional = ("augment", "cached_views", "positives", "categorical_features", "keep_objective")
-    shared = [name for name in BaseSSL._parameter_constraints if name not in optional]
-    for name in (*estimator._get_param_names(), *shared):
-        if not hasattr(estimator, name):
-            raise AttributeError(
-                f"{type(estimator).__name__}.__init__ must take all parameters that estimators "
-                "share and assign each of its parameters to an attribute of the same name. It "
-                f"has assigned none named {name!r}."
-            )
-
-
-def _forget(estimator: BaseEstimator, fitted: Iterable[str]) -> None:
-    """Delete attributes that a fit has set, and none of a subclass or of the caller."""
-    for name in fitted:
-        if name in vars(estimator):
-            delattr(estimator, name)
-
-
-def _fitted_names(estimator: BaseEstimator) -> set[str]:
-    return {name for name in vars(estimator) if name.endswith("_") or name == "_cost"}

@@ -13,17 +13,13 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._data._batches import Batches
-from ._data._categories import spread_categories
 from ._data._given_views import GivenRows, check_n_views
-from ._data._groups import Groups, read_groups
-from ._data._held_out import HeldOut, check_held_out, read_held_out, warn_of_other_scale
+from ._data._held_out import check_held_out
 from ._data._one_hot import find_one_hot
 from ._data._rows import Rows, Stream
 from ._data._standardize import Standardize, is_grid, refuse_nan
-from ._data._statistics import Statistics
-from ._data._training_data import TrainingData, compute_statistics
-from ._data._validation import check_labels, too_few_rows, validate_rows
-from ._data._windows import windowed_rows
+from ._data._training_data import TrainingData
+from ._data._validation import check_labels
 from ._inference import Cost, measure_cost
 from ._modules import (
     Features,
@@ -35,20 +31,19 @@ from ._modules import (
     split_stem,
     takes_nan,
     windowed,
-    windows_of,
 )
 from ._objective import Objective, check_objective
 from ._process_state import isolated
+from ._reading import ReadData, read_data
 from ._training._auto import (
     name_of,
-    resolve_batch_size,
     resolve_cached_views,
     resolve_device,
     resolve_precision,
 )
 from ._training._history import History
 from ._training._memory import ask_for_memory
-from ._training._settings import Seeds, Settings, most_batches
+from ._training._settings import Seeds, Settings
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
@@ -60,15 +55,6 @@ __all__ = ["fit"]
 
 # Frames from the warning of noisy views up to the caller of an estimator's fit.
 _TO_THE_CALLER = 8
-
-
-@dataclass
-class _Data:
-    """X as it was read: the first stage."""
-
-    data: TrainingData
-    held_out: HeldOut | None
-    statistics: Statistics
 
 
 @dataclass
@@ -140,7 +126,7 @@ def fit(estimator, X: Any, y: Any, groups: Any = None, X_val: Any = None) -> His
         with stop.heard():
             check_arguments(estimator.trainer_params)
             # Read X: samples or a stream, a held-out part, statistics.
-            read = _read(estimator, X, groups, X_val, device, seeds)
+            read = read_data(estimator, X, groups, X_val, device, seeds)
             held_out = read.held_out
             # Build what is trained: the encoder, inside an objective that may ask for the data.
             built = _build(estimator, read, autocast, seeds)
@@ -178,79 +164,10 @@ def fit(estimator, X: Any, y: Any, groups: Any = None, X_val: Any = None) -> His
     return history
 
 
-# --- reading X -----------------------------------------------------------------------------------
-
-
-def _read(estimator, X: Any, groups: Any, X_val: Any, device: torch.device, seeds: Seeds) -> _Data:
-    batch_size = resolve_batch_size(estimator.batch_size)
-    rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
-    if isinstance(rows, Rows):
-        rows = rows.to(device)
-    else:
-        rows.limit = most_batches(estimator.trainer_params)
-    in_pairs = getattr(estimator, "positives", "views") == "group"
-    of = read_groups(groups, rows, in_pairs=in_pairs)
-    trained_on, index = _split(rows, estimator.validation_fraction, seeds.split, of)
-    # Categories come out one-hot from here on.
-    own = estimator.encoder
-    spread_categories(estimator, rows, index, unseen_is_nan=own is None or takes_nan(own))
-    rows.view_as(estimator._sample_shape(rows.sample_shape))
-    statistics = compute_statistics(rows, index, type(estimator).__name__)
-    if isinstance(rows, Stream) and (rows.n_rows or 0) < 2:
-        raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
-    windows = windows_of(estimator.encoder)
-    if windows is not None:
-        missing = statistics.where_missing is not None
-        rows = windowed_rows(rows, windows.length, seeds.windows, index, has_missing=missing)
-    estimator.any_length_ = rows.any_length
-    standardize = statistics.layer(estimator.standardize).to(device)
-    held_out = None if index is None else HeldOut(rows, index)
-    where_missing = statistics.where_missing
-    if X_val is not None:
-        held_out = read_held_out(estimator, X_val, rows, batch_size, device)
-        where_missing = where_missing or held_out.where_missing
-        warn_of_other_scale(held_out, statistics, stacklevel=_TO_THE_CALLER - 1)
-    data = TrainingData(
-        rows,
-        trained_on,
-        standardize,
-        device,
-        seeds.reference,
-        statistics.extremes,
-        where_missing=where_missing,
-    )
-    data.groups = of
-    return _Data(data, held_out, statistics)
-
-
-def _split(
-    rows: Rows | Stream, fraction: float | None, seed: int, groups: Groups | None = None
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return the numbers of the samples trained on (None: all) and of those held out."""
-    if fraction is None:
-        return None, None
-    if isinstance(rows, Stream):
-        raise ValueError(
-            "The 'validation_fraction' parameter needs samples with numbers, not an "
-            "IterableDataset or DataLoader. Set it to None."
-        )
-    if groups is not None:
-        return groups.split(fraction, seed)
-    n_held_out = round(fraction * len(rows))
-    if min(n_held_out, len(rows) - n_held_out) < 2:
-        raise ValueError(
-            f"The 'validation_fraction' parameter is {fraction}: of {len(rows)} samples that "
-            f"holds out {n_held_out} and leaves {len(rows) - n_held_out} to train on, while a "
-            "minimum of 2 each is required."
-        )
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    return order[n_held_out:].sort().values, order[:n_held_out].sort().values
-
-
 # --- building what is trained --------------------------------------------------------------------
 
 
-def _build(estimator, read: _Data, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
+def _build(estimator, read: ReadData, autocast: torch.dtype | None, seeds: Seeds) -> _Built:
     data, name = read.data, type(estimator).__name__
     encoder = _build_encoder(estimator, data)
     if data.where_missing and not encoder.takes_nan:
@@ -319,7 +236,7 @@ def _build_encoder(estimator, data: TrainingData) -> Features:
     return build_features(made, shape, fill=fill)
 
 
-def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[int]] | None:
+def _feature_groups(estimator, read: ReadData, objective: Objective) -> list[list[int]] | None:
     """Return the columns of a table that the default views change together, if there are such.
 
     They are numbered as in X, and apart from those of its categories.
@@ -335,7 +252,7 @@ def _feature_groups(estimator, read: _Data, objective: Objective) -> list[list[i
 
 def _make_batches(
     estimator,
-    read: _Data,
+    read: ReadData,
     objective: Objective,
     settings: Settings,
     groups: list[list[int]] | None,
@@ -379,7 +296,7 @@ def _banks(stem: nn.Module) -> list[nn.Module]:
     return [module for module in stem.modules() if isinstance(module, KernelBank | PatchBank)]
 
 
-def _faint(read: _Data, noise: float, words: str, remedy: str = "") -> str | None:
+def _faint(read: ReadData, noise: float, words: str, remedy: str = "") -> str | None:
     """Name signals in X that are below a noise, and warn of them."""
     found = read.statistics.drowned(read.data.standardize, noise)
     if found:

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from sslearn._data._rows import Rows
 from sslearn._data._stem_cache import StemCache
-from sslearn._fit import _split
 from sslearn._objective import Objective
+from sslearn._reading import _split
 from sslearn._training._settings import Seeds
 from sslearn.augment import Scaling
 from sslearn.encoders import KernelBank, StemEncoder, default_encoder

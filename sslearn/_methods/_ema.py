@@ -9,7 +9,8 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
-from .._modules import call, copy_module
+from .._calls import call
+from .._modules import copy_module
 from .._sklearn import Interval, StrOptions
 
 __all__ = ["DECAY", "DECAY_END", "DECAY_SCHEDULE", "DECAY_STEPS", "MomentumCopy"]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
-from .._modules import call
+from .._calls import call
 
 __all__ = [
     "LARS",

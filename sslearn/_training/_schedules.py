@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from .._modules import call, check_call
+from .._calls import call, check_call
 
 __all__ = ["LearningRate", "check_schedule"]
 

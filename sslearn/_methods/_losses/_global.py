@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ..._modules import call
+from ..._calls import call
 from ._blocks import by_blocks
 from ._precision import averaged_over_targets, in_full_precision
 
