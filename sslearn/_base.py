@@ -16,11 +16,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._attributes import check_assigned, fitted_names, forget
 from ._calls import check_call
 from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
-from ._fit import fit
+from ._fit import fit, fitted_names, forget
 from ._inference import encode
 from ._modules import Features, clonable, encoder_of_samples, takes_nan
 from ._objective import Objective
@@ -209,7 +208,7 @@ class BaseSSL(
         MemoryError
             If memory does not suffice; on a GPU ``torch.OutOfMemoryError``.
         """
-        check_assigned(self, BaseSSL._parameter_constraints)
+        _check_assigned(self)
         forget(self, self.__dict__.pop("_set_by_fit", ()))
         before = fitted_names(self)
         try:
@@ -381,3 +380,18 @@ class BaseSSL(
             given = getattr(self, name, None)
             if callable(given):
                 check_call(given, name, *arguments, value=value)
+
+
+def _check_assigned(estimator: BaseSSL) -> None:
+    """Refuse a method whose ``__init__`` leaves out a parameter, with a sentence for its author."""
+    # Methods without views, or not for tables, leave some out; those whose heads are of no use
+    # later, the last.
+    optional = ("augment", "cached_views", "positives", "categorical_features", "keep_objective")
+    needed = [name for name in BaseSSL._parameter_constraints if name not in optional]
+    for name in (*estimator._get_param_names(), *needed):
+        if not hasattr(estimator, name):
+            raise AttributeError(
+                f"{type(estimator).__name__}.__init__ must take all parameters that estimators "
+                "share and assign each of its parameters to an attribute of the same name. It "
+                f"has assigned none named {name!r}."
+            )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import nn
 
@@ -16,7 +18,9 @@ from ._data._batches import Batches
 from ._data._given_views import GivenRows, check_n_views
 from ._data._held_out import check_held_out
 from ._data._one_hot import find_one_hot
+from ._data._reading import ReadData, read_data
 from ._data._rows import Rows, Stream
+from ._data._seeds import Seeds
 from ._data._standardize import Standardize, is_grid, refuse_nan
 from ._data._training_data import TrainingData
 from ._data._validation import check_labels
@@ -34,16 +38,16 @@ from ._modules import (
 )
 from ._objective import Objective, check_objective
 from ._process_state import isolated
-from ._reading import ReadData, read_data
 from ._training._auto import (
     name_of,
+    resolve_batch_size,
     resolve_cached_views,
     resolve_device,
     resolve_precision,
 )
 from ._training._history import History
 from ._training._memory import ask_for_memory
-from ._training._settings import Seeds, Settings
+from ._training._settings import Settings, most_batches
 from ._training._sklearn_callbacks import SklearnCallbacks
 from .augment import default_augment
 from .augment._default import is_ours, noise_of
@@ -51,7 +55,7 @@ from .augment._tables import on_columns
 from .encoders import FillMissing, KernelBank, PatchBank, ResNet, StemEncoder
 from .encoders._layout import to_memory_format
 
-__all__ = ["fit"]
+__all__ = ["fit", "fitted_names", "forget"]
 
 # Frames from the warning of noisy views up to the caller of an estimator's fit.
 _TO_THE_CALLER = 8
@@ -126,7 +130,16 @@ def fit(estimator, X: Any, y: Any, groups: Any = None, X_val: Any = None) -> His
         with stop.heard():
             check_arguments(estimator.trainer_params)
             # Read X: samples or a stream, a held-out part, statistics.
-            read = read_data(estimator, X, groups, X_val, device, seeds)
+            read = read_data(
+                estimator,
+                X,
+                groups,
+                X_val,
+                batch_size=resolve_batch_size(estimator.batch_size),
+                most_batches=most_batches(estimator.trainer_params),
+                device=device,
+                seeds=seeds,
+            )
             held_out = read.held_out
             # Build what is trained: the encoder, inside an objective that may ask for the data.
             built = _build(estimator, read, autocast, seeds)
@@ -364,3 +377,18 @@ def _ask_for_memory(estimator, built: _Built) -> None:
     # Views of the caller's may be smaller than samples: what the features keep is not known then.
     own_views = getattr(estimator, "augment", None) is not None
     ask_for_memory(built.objective, built.batches, built.settings, views_may_be_smaller=own_views)
+
+
+# --- attributes of the estimator -----------------------------------------------------------------
+
+
+def forget(estimator: BaseEstimator, fitted: Iterable[str]) -> None:
+    """Delete attributes that a fit has set, and none of a subclass or of the caller."""
+    for name in fitted:
+        if name in vars(estimator):
+            delattr(estimator, name)
+
+
+def fitted_names(estimator: BaseEstimator) -> set[str]:
+    """Return the names of the attributes that a fit has set."""
+    return {name for name in vars(estimator) if name.endswith("_") or name == "_cost"}

@@ -18,8 +18,8 @@ from sklearn.utils.fixes import parse_version
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sslearn import SimCLR
-from sslearn._callback_support import CallbackSupport, ends_callbacks
 from sslearn._sklearn import fit_context
+from sslearn._sklearn._callback_support import CallbackSupport, ends_callbacks
 from sslearn.callbacks import OnlineProbe
 from sslearn.encoders import default_encoder
 

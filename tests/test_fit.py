@@ -11,11 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sslearn._data._reading import _split
 from sslearn._data._rows import Rows
+from sslearn._data._seeds import Seeds
 from sslearn._data._stem_cache import StemCache
 from sslearn._objective import Objective
-from sslearn._reading import _split
-from sslearn._training._settings import Seeds
 from sslearn.augment import Scaling
 from sslearn.encoders import KernelBank, StemEncoder, default_encoder
 from sslearn.metrics import effective_rank

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .._group_labels import numbered
+from ..groups._labels import numbered
 from ._rows import Rows, Stream
 
 __all__ = ["Groups", "read_groups"]

@@ -11,6 +11,7 @@ import torch
 
 from .._data._batches import Batches
 from .._data._held_out import HeldOut
+from .._data._seeds import Seeds
 from .._objective import Batch, Objective
 from .._process_state import StopOnInterrupt
 from ._auto import automatic_rate
@@ -20,7 +21,7 @@ from ._passes import Passes
 from ._progress import Clock, epoch_line, opening_line
 from ._rank import RankMonitor, collapse_message
 from ._schedules import LearningRate
-from ._settings import Seeds, Settings, given_callbacks
+from ._settings import Settings, given_callbacks
 
 __all__ = ["TrainingLoop"]
 

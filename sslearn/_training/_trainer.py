@@ -22,13 +22,14 @@ from torch.utils._pytree import tree_flatten
 
 from .._data._batches import Batches
 from .._data._held_out import HeldOut
+from .._data._seeds import Seeds
 from .._objective import Objective
 from .._process_state import StopOnInterrupt, keep_freed_memory
 from ._history import EpochListener, History, Interrupted
 from ._lightning import CombinedLoader, LightningEnvironment, LightningModule, Trainer, quiet
 from ._loop import TrainingLoop
 from ._optimization import make_optimizer, parameter_groups
-from ._settings import Seeds, Settings, given_callbacks, train_limit
+from ._settings import Settings, given_callbacks, train_limit
 from ._trainer_callbacks import Bar, EpochEnd, Lent, has_bar, has_checkpoint
 
 __all__ = ["check_arguments", "train"]

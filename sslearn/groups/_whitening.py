@@ -9,9 +9,9 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._group_labels import numbered
-from ._sklearn import Interval, fit_context
-from .encoders import ViewWhitening
+from .._sklearn import Interval, fit_context
+from ..encoders import ViewWhitening
+from ._labels import numbered
 
 __all__ = ["GroupWhitening"]
 

@@ -7,17 +7,16 @@ from typing import Any
 
 import torch
 
-from ._data._categories import spread_categories
-from ._data._groups import Groups, read_groups
-from ._data._held_out import HeldOut, read_held_out, warn_of_other_scale
-from ._data._rows import Rows, Stream
-from ._data._statistics import Statistics
-from ._data._training_data import TrainingData, compute_statistics
-from ._data._validation import too_few_rows, validate_rows
-from ._data._windows import windowed_rows
-from ._modules import takes_nan, windows_of
-from ._training._auto import resolve_batch_size
-from ._training._settings import Seeds, most_batches
+from .._modules import takes_nan, windows_of
+from ._categories import spread_categories
+from ._groups import Groups, read_groups
+from ._held_out import HeldOut, read_held_out, warn_of_other_scale
+from ._rows import Rows, Stream
+from ._seeds import Seeds
+from ._statistics import Statistics
+from ._training_data import TrainingData, compute_statistics
+from ._validation import too_few_rows, validate_rows
+from ._windows import windowed_rows
 
 __all__ = ["ReadData", "read_data"]
 
@@ -35,15 +34,25 @@ class ReadData:
 
 
 def read_data(
-    estimator, X: Any, groups: Any, X_val: Any, device: torch.device, seeds: Seeds
+    estimator,
+    X: Any,
+    groups: Any,
+    X_val: Any,
+    *,
+    batch_size: int,
+    most_batches: int | None,
+    device: torch.device,
+    seeds: Seeds,
 ) -> ReadData:
-    """Read X, and ``X_val``; sets what is known of the input."""
-    batch_size = resolve_batch_size(estimator.batch_size)
+    """Read X, and ``X_val``, for an estimator that is fitted.
+
+    Attributes that describe the input are set. Of a stream at most `most_batches` are read.
+    """
     rows = validate_rows(estimator, X, reset=True, batch_size=batch_size)
     if isinstance(rows, Rows):
         rows = rows.to(device)
     else:
-        rows.limit = most_batches(estimator.trainer_params)
+        rows.limit = most_batches
     in_pairs = getattr(estimator, "positives", "views") == "group"
     of = read_groups(groups, rows, in_pairs=in_pairs)
     trained_on, index = _split(rows, estimator.validation_fraction, seeds.split, of)

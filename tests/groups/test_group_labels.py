@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sslearn._group_labels import numbered
+from sslearn.groups._labels import numbered
 
 
 @pytest.mark.parametrize(
