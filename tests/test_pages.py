@@ -5,6 +5,7 @@ import importlib
 import pathlib
 import re
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -51,7 +52,10 @@ def test_code_compiles_and_imports_what_there_is(page):
 
 
 def _blocks(name):
-    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S)
+    """Return the blocks of Python on a page, those of lists too."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.findall(r"^( *)```python\n(.*?)^\1```", text, re.S | re.M)
+    return [textwrap.dedent(code) for _, code in found]
 
 
 def test_the_page_on_backbones_runs(tmp_path, monkeypatch):
