@@ -35,6 +35,7 @@ from ._modules import (
     split_stem,
     takes_nan,
     windowed,
+    windows_of,
 )
 from ._objective import Objective, check_objective
 from ._process_state import isolated
@@ -207,8 +208,10 @@ def _build(estimator, read: ReadData, autocast: torch.dtype | None, seeds: Seeds
     batches = _make_batches(estimator, read, objective, settings, groups)
     features = _joined_features(objective.features, trained, encoder, data)
     features = windowed(estimator.encoder, features)
-    # The cost is measured on the CPU, before anything moves.
-    cost = measure_cost(features.eval(), estimator._sample_shape(estimator.input_shape_))
+    # The cost is measured on the CPU, before anything moves; of windows that of a recording.
+    whole = windows_of(estimator.encoder) is not None
+    shape = estimator._sample_shape(estimator.input_shape_) if whole else data.sample_shape
+    cost = measure_cost(features.eval(), shape)
     for module in (objective,) if split is None else (objective, split.stem, features):
         to_memory_format(module.to(data.device), channels_last=True)
     objective.prepare(data, torch.Generator().manual_seed(seeds.preparation))

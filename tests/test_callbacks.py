@@ -362,8 +362,8 @@ class Older(*((CallbackSupport, SimCLR) if NEW else (SimCLR,))):
     """An estimator with the callbacks that it has under scikit-learn below 1.9."""
 
     @ends_callbacks(fit_context)(prefer_skip_nested_validation=True)
-    def _fit(self, X, y):
-        return SimCLR._fit.__wrapped__(self, X, y)
+    def _fit(self, X, y, groups, X_val):
+        return SimCLR._fit.__wrapped__(self, X, y, groups, X_val)
 
 
 def _older(**params):

@@ -69,7 +69,7 @@ class WindowedRows(Rows):
         self.source, self.tensor, self._typed = rows.source, rows.tensor, rows._typed
         channels, n_steps = rows.sample_shape
         self.length = min(length, n_steps)
-        self.item_shape = self.sample_shape = (channels, self.length)
+        self.item_shape = self.read_shape = self.sample_shape = (channels, self.length)
         # Features are means over as many windows as there are.
         self.any_length = True
         self.generator = torch.Generator().manual_seed(seed)

@@ -394,7 +394,7 @@ def test_views_that_a_dataset_draws_anew_are_drawn_several_times():
         compute_statistics(rows_of_views, None, "").layer(False),
         torch.device("cpu"),
     )
-    data.put_stem(nn.Flatten(), (40,))
+    data.put_stem(nn.Flatten(), (40,), few_layers=True)
     batches = Batches(data, None, 2, n_kept=6)
     batches.prepare(7, generator := torch.Generator().manual_seed(0), lambda: None)
     seen = set()

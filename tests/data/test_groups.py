@@ -114,7 +114,7 @@ def test_the_second_view_is_of_another_sample_of_the_group(kind):
 @pytest.mark.parametrize("part", [None, torch.tensor([0, 1, 2, 6, 7, 8, 9, 10, 11])])
 def test_so_it_is_where_views_are_computed_once(part):
     batches = _pairs(held_out=part, n_kept=4)
-    batches.data.put_stem(torch.nn.Identity(), batches.data.input_shape)
+    batches.data.put_stem(torch.nn.Identity(), batches.data.input_shape, few_layers=True)
     batches.prepare(4, seeded(), lambda: None)
     index = torch.tensor([9, 0, 11, 7])
     for seed in range(4):

@@ -159,7 +159,7 @@ NUMBERS = np.ones((5, 6), np.float32)
         (np.ones((5, 6, 2)), ValueError, r"like those of X. Got this error: .*shape \(6, 2\)"),
         (NUMBERS[:1], ValueError, "like those of X. .* 1 sample"),
         (DataLoader(TensorDataset(torch.ones(1, 6))), ValueError, "like those of X. .* 1 sample"),
-        (np.full((5, 6), np.nan), ValueError, "like those of X. .* contains NaN"),
+        (np.full((5, 6), np.nan), ValueError, "like those of X. .* without any value, all NaN"),
         (np.full((5, 6), "a"), ValueError, "like those of X. .* real numbers"),
         ("file.npy", TypeError, "like those of X. .* Got str instead"),
         (

@@ -302,7 +302,7 @@ def test_views_of_images_may_be_smaller():
         ({"augment": lambda x: x}, r"augment\(x, generator\). Got <lambda>, which takes \(x\)"),
         ({"augment": GaussianNoise}, r"augment\(x, generator\). Got GaussianNoise, which takes"),
         ({"augment": torch.nn.Identity()}, "Got Identity, which takes"),
-        ({"lr_schedule": lambda step: 1.0}, r"lr_schedule\(step, n_steps\)"),
+        ({"lr_schedule": lambda: 1.0}, r"lr_schedule\(step, n_steps\)"),
         ({"optimizer": lambda: None}, r"optimizer\(parameter_groups\)"),
         ({"encoder": torch.nn.Linear}, r"encoder\(\(6,\)\). Got Linear, which takes"),
         ({"projector": lambda: None}, r"projector\(8\)"),
