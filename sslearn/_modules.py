@@ -28,6 +28,7 @@ __all__ = [
     "encoder_of_samples",
     "in_training",
     "probe",
+    "shortcut_of",
     "split_stem",
     "takes_nan",
     "windowed",
@@ -121,8 +122,14 @@ def split_stem(encoder: Features, shape: tuple[int, ...]) -> Split | None:
     if not (isinstance(first, torch.Tensor) and torch.equal(first, again)):
         return None
     with torch.no_grad():
-        width = body.eval()(first)[0].numel()
-    return Split(stem, Features(body, width), tuple(first.shape[1:]))
+        inputs = shortcut_of(stem)(x)
+        width = body.eval()(inputs)[0].numel()
+    return Split(stem, Features(body, width), tuple(inputs.shape[1:]))
+
+
+def shortcut_of(stem: nn.Module) -> nn.Module:
+    """Return what makes of samples what a body takes: the stem, or a part of it that is enough."""
+    return getattr(stem, "shortcut", stem)
 
 
 def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._modules import shortcut_of
 from .._objective import Batch
 from ..augment import Augmentation
 from ..augment._own_time import known_as_complete
@@ -122,7 +123,7 @@ class Batches:
         for module in self.data.stem.modules():
             if not isinstance(module, ViewWhitening) or module.is_fitted:
                 continue
-            if self._cache is not None:
+            if self._cache is not None and shortcut_of(self.data.stem) is self.data.stem:
                 module.fit(self._cache.values)
                 self._cache.apply(module)
                 continue
@@ -140,11 +141,13 @@ class Batches:
             given = some_views(data.rows, data.index, _WHITENED_SAMPLES, data.reference_seed)
             n_views = min(self.n_given, _WHITENED_VIEWS)
             for part in given.split(_WHITENED_AT_ONCE):
-                yield self._views(data.to_device(part), generator, n_views), n_views
+                raw = data.to_device(part)
+                yield self._views(raw, generator, n_views, data.stem_features), n_views
             return
         for part in data.reference_rows()[:_WHITENED_SAMPLES].split(_WHITENED_AT_ONCE):
             unit = data.standardize.denormalize(part)
-            yield self._views_of(unit, generator, _WHITENED_VIEWS), _WHITENED_VIEWS
+            views = self._views_of(unit, generator, _WHITENED_VIEWS, data.stem_features)
+            yield views, _WHITENED_VIEWS
 
     def release(self) -> None:
         """Free what was computed once."""
@@ -272,15 +275,28 @@ class Batches:
         assert self.data.groups is not None
         return [self.data.groups.partners(index, generator) for _ in range(self.n_views - 1)]
 
-    def _views(self, raw: torch.Tensor, generator: torch.Generator, n_views: int) -> torch.Tensor:
-        """Return views of raw samples, one view after the other, ready for the encoder."""
+    def _views(
+        self,
+        raw: torch.Tensor,
+        generator: torch.Generator,
+        n_views: int,
+        encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return views of raw samples, one view after the other, as what is trained takes them.
+
+        With `encode`, as that makes them.
+        """
         if self.n_given:
             raw, n_views = chosen_views(raw, n_views, generator), 1
         with autocast_off(self.data.device):
-            return self._views_of(self.data.standardize.unit(raw), generator, n_views)
+            return self._views_of(self.data.standardize.unit(raw), generator, n_views, encode)
 
     def _views_of(
-        self, unit: torch.Tensor, generator: torch.Generator, n_views: int
+        self,
+        unit: torch.Tensor,
+        generator: torch.Generator,
+        n_views: int,
+        encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Return views of samples that are as views take them."""
         with autocast_off(self.data.device):
@@ -293,7 +309,7 @@ class Batches:
                 with known_as_complete() if complete else contextlib.nullcontext():
                     unit = _augmented(self.augment, unit, generator)
             normalized = self.data.standardize.normalize(unit)
-            return self.data.inputs(normalized.contiguous())
+            return (encode or self.data.inputs)(normalized.contiguous())
 
 
 def _augmented(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from .._modules import shortcut_of
 from ._groups import Groups
 from ._ragged import ends_early
 from ._rows import Rows, Stream, chunk_rows, sample_rows
@@ -205,6 +206,13 @@ class TrainingData:
         if self.stem is None:
             return samples
         with autocast_off(self.device):
+            return shortcut_of(self.stem)(samples)
+
+    @torch.no_grad()
+    def stem_features(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return all features of the stem, of standardised samples or views."""
+        assert self.stem is not None
+        with autocast_off(self.device):
             return self.stem(samples)
 
     def places(self, index: torch.Tensor) -> torch.Tensor:
@@ -261,9 +269,9 @@ class TrainingData:
             self._reference = found
         return self._reference
 
-    def reference_inputs(self) -> torch.Tensor:
-        """Return what the encoder takes that is trained, of the samples of `reference_rows`."""
-        return torch.cat([self.inputs(part) for part in self.reference_rows().split(256)])
+    def reference_features(self) -> torch.Tensor:
+        """Return all features of the stem, of the samples of `reference_rows`."""
+        return torch.cat([self.stem_features(part) for part in self.reference_rows().split(256)])
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor], size: int = 1024):
         """Apply a function to all samples, batch by batch; concatenate its output on the device."""

@@ -15,7 +15,7 @@ from ._log_length import LogLength
 from ._mlp import MLP
 from ._own_length import has_missing, own_lengths
 from ._patches import PatchBank
-from ._pixels import Flat, LastValues
+from ._pixels import BankAndPixels, Flat, LastValues
 from ._principal import PrincipalAxes
 from ._resnet import ResNet
 from ._segments import SegmentMeans
@@ -165,7 +165,7 @@ def _on_patches(rows: torch.Tensor, embedding_dim: int | None) -> StemEncoder:
     rows = rows.detach().float().cpu()  # where banks are made
     small = rows.ndim == 4 and rows.shape[1] == 1 and max(rows.shape[2:]) < _NETWORK_BELOW
     # In a volume a patch costs as much as fifteen in an image, and more patches gained nothing.
-    # Next to a network the bank is computed at each step.
+    # Next to a network 56 patches were measured, and there are few pixels.
     many = rows.ndim == 4 and not small and len(rows) >= _PER_AXIS * _AXES
     n_patches = _N_PATCHES if many else _N_FEW_PATCHES
     bank = PatchBank.from_samples(rows, n_patches=n_patches)
@@ -185,7 +185,7 @@ def _next_to_network(
 ) -> StemEncoder:
     """Put a network on the pixels of small images, next to a bank of features."""
     parts = {"patches": bank, "pixels": Flat()}
-    stem = nn.Sequential(
+    stem = BankAndPixels(
         OrderedDict(bank=Concatenation(parts), whitening=ViewWhitening(width, rest=True))
     )
     network = _network(shape, embedding_dim)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["Flat", "LastValues"]
+__all__ = ["BankAndPixels", "Flat", "LastValues"]
 
 
 class Flat(nn.Flatten):
@@ -15,6 +15,18 @@ class Flat(nn.Flatten):
 
     #: Nothing in it moves during training.
     is_fixed = True
+
+
+class BankAndPixels(nn.Sequential):
+    """A stem of features of a bank, with the pixels behind them, of which the body takes the last.
+
+    The first part, ``bank``, is a `Concatenation` that ends with ``pixels``.
+    """
+
+    @property
+    def shortcut(self) -> nn.Module:
+        """What the body needs of the stem, without the bank: nothing else is computed to train."""
+        return self.get_submodule("bank.pixels")
 
 
 class LastValues(nn.Module):

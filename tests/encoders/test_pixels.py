@@ -65,7 +65,7 @@ def test_the_network_sees_the_pixels_and_the_output_the_patches():
 def test_many_samples_have_no_more_patches():
     encoder = default_encoder((1, 8, 8), None, _noise(2048, 1, 8, 8))
     (bank,) = [module for module in encoder.modules() if isinstance(module, PatchBank)]
-    assert bank.n_patches == 56  # the bank is computed at each step
+    assert bank.n_patches == 56
 
 
 def test_a_number_of_features_is_that_of_the_network():
@@ -125,3 +125,20 @@ def test_new_views_at_each_step_unless_a_number_is_asked_for(monkeypatch):
     VICReg(**settings).fit(X.repeat(2, 2))
     LFR(n_candidates=8, **settings).fit(X)  # of the samples themselves, without views
     assert kept == [3, 2, 1]
+
+
+def test_the_bank_is_not_computed_to_train(monkeypatch):
+    rows_at_a_time, forward = [], PatchBank.forward
+
+    def counted(self, x, *args):
+        rows_at_a_time.append(len(x))
+        return forward(self, x, *args)
+
+    monkeypatch.setattr(PatchBank, "forward", counted)
+    X = np.random.default_rng(0).random((96, 1, 10, 10), dtype=np.float32)
+    counts = []
+    for max_epochs in (1, 3):
+        rows_at_a_time.clear()
+        VICReg(max_epochs=max_epochs, random_state=0).fit(X)
+        counts.append(sum(rows_at_a_time))
+    assert counts[0] == counts[1] > 0
