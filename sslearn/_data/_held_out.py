@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -149,6 +150,8 @@ def read_held_out(
         rows.view_as(estimator._sample_shape(rows.sample_shape))
         if isinstance(like, WindowedRows):
             rows = windows_in_the_middle(rows, like.length)
+        elif isinstance(rows, Rows) and rows.sample_shape != like.sample_shape:
+            rows = _as_long(rows, like.sample_shape[-1])
         held_out = HeldOut(rows)
         held_out.read(type(estimator).__name__)
         if len(held_out) < 2:
@@ -158,6 +161,18 @@ def read_held_out(
             f"The 'X_val' parameter must be samples like those of X. Got this error: {error}"
         ) from error
     return held_out
+
+
+def _as_long(rows: Rows, n_steps: int) -> Rows:
+    """Return series that are shorter than those of X with NaN at the end."""
+    missing = n_steps - rows.sample_shape[-1]
+    if missing < 0:
+        raise ValueError(
+            f"Found series of {rows.sample_shape[-1]} steps, while the longest of X has {n_steps}: "
+            "cut them."
+        )
+    x = torch.cat(list(rows.slices(len(rows)))).double()
+    return Rows(torch.nn.functional.pad(x, (0, missing), value=math.nan))
 
 
 def _other_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:

@@ -70,13 +70,17 @@ class PatchGrid:
                     f"axis. Got {patch} along {name}, where a sample has {length}."
                 )
         #: Patches along each axis.
-        self.shape = tuple(
-            (n - p) // s + 1 for n, p, s in zip(lengths, self.size, self.stride, strict=True)
-        )
+        self.shape = self.shape_of(lengths)
         #: Shape of the encoder's input.
         self.patch_shape = (self.channels, *self.size)
         #: The axis along which one patch follows another, and its size.
         self.axis, self.length = names[0], lengths[0]
+
+    def shape_of(self, lengths: Sequence[int]) -> tuple[int, ...]:
+        """Return the number of patches along each axis of a sample, (*lengths)."""
+        return tuple(
+            (n - p) // s + 1 for n, p, s in zip(lengths, self.size, self.stride, strict=True)
+        )
 
     def pieces(self, x: torch.Tensor) -> torch.Tensor:
         """Return the patches of samples (n, *sample_shape): (n * positions, *patch_shape)."""
@@ -88,10 +92,14 @@ class PatchGrid:
         x = x.permute(0, *grid, 1, *range(2 + n_axes, 2 + 2 * n_axes))
         return x.reshape(-1, *self.patch_shape)
 
-    def on_grid(self, features: torch.Tensor) -> torch.Tensor:
-        """Put the features of each patch (n * positions, d) on the grid: (n, d, *grid)."""
-        grid = features.unflatten(0, (-1, math.prod(self.shape))).transpose(1, 2)
-        return grid.unflatten(2, self.shape)
+    def on_grid(self, features: torch.Tensor, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Put the features of each patch (n * positions, d) on the grid: (n, d, *grid).
+
+        A series that is longer than those of ``fit`` has a grid of another `shape`.
+        """
+        shape = self.shape if shape is None else shape
+        grid = features.unflatten(0, (-1, math.prod(shape))).transpose(1, 2)
+        return grid.unflatten(2, shape)
 
 
 def _each(given: int | Sequence[int], n_axes: int, name: str) -> list[int]:
@@ -123,7 +131,8 @@ class PatchFeatures(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.grid.on_grid(self.encoder(self.grid.pieces(x)))
+        shape = self.grid.shape_of(x.shape[2:])
+        return self.grid.on_grid(self.encoder(self.grid.pieces(x)), shape)
 
 
 class PatchMLP(nn.Module):

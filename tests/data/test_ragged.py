@@ -313,3 +313,21 @@ def test_series_are_aligned_to_those_of_fit():
     ((_places, series),) = aligned(torch.ones(2, 1, 3, dtype=torch.uint8), 5)
     assert series.shape == (2, 1, 5)
     assert series[:, :, 3:].isnan().all()
+
+
+@pytest.mark.parametrize("name", ["CPC", "AMDIM"])
+def test_networks_take_longer_series_than_those_of_fit(name):
+    X = _list()
+    longest = np.zeros((2, 2 * max(LENGTHS)), np.float32)
+    fitted = ESTIMATORS[name](max_epochs=1, random_state=0).fit(X)
+    assert np.isfinite(fitted.transform([longest, X[0]])).all()
+
+
+@pytest.mark.parametrize("name", ["VICReg", "CPC"])
+def test_held_out_series_may_be_shorter_and_not_longer(name):
+    X = _list()
+    estimator = ESTIMATORS[name](max_epochs=1, random_state=0)
+    assert np.isfinite(estimator.fit(X, X_val=[x[:, :6] for x in X[:8]]).validation_loss_curve_)
+    longer = [np.concatenate([x, x, x, x, x], axis=1) for x in X[:8]]
+    with pytest.raises(ValueError, match=r"X_val.* Found series of \d+ steps, while the longest"):
+        estimator.fit(X, X_val=longer)
