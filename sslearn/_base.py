@@ -28,6 +28,7 @@ from ._sklearn import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callbacks_ended,
     fit_context,
     validate_parameter_constraints,
 )
@@ -212,7 +213,7 @@ class BaseSSL(
         forget(self, self.__dict__.pop("_set_by_fit", ()))
         before = fitted_names(self)
         try:
-            with out_of_memory_explained(self):
+            with out_of_memory_explained(self), callbacks_ended(self):
                 history = self._fit(X, y, groups, X_val)
             # Raised, where warnings are errors, they leave nothing fitted either.
             if history.interrupted:

@@ -18,8 +18,7 @@ from sklearn.utils.fixes import parse_version
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sslearn import SimCLR
-from sslearn._sklearn import fit_context
-from sslearn._sklearn._callback_support import CallbackSupport, ends_callbacks
+from sslearn._sklearn._callback_support import CallbackSupport
 from sslearn.callbacks import OnlineProbe
 from sslearn.encoders import default_encoder
 
@@ -360,10 +359,6 @@ def test_the_first_signal_ends_a_long_callback(data, number, task_name, n_epochs
 
 class Older(*((CallbackSupport, SimCLR) if NEW else (SimCLR,))):
     """An estimator with the callbacks that it has under scikit-learn below 1.9."""
-
-    @ends_callbacks(fit_context)(prefer_skip_nested_validation=True)
-    def _fit(self, X, y, groups, X_val):
-        return SimCLR._fit.__wrapped__(self, X, y, groups, X_val)
 
 
 def _older(**params):

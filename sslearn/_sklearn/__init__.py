@@ -11,19 +11,19 @@ from sklearn.utils._param_validation import (
 from sklearn.utils._param_validation import _Booleans as Booleans
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 
+from ._callback_support import callbacks_ended
+
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn below 1.9
     from ._callback_support import CallbackSupport as CallbackSupportMixin
-    from ._callback_support import ends_callbacks
-
-    fit_context = ends_callbacks(fit_context)
 
 __all__ = [
     "Booleans",
     "CallbackSupportMixin",
     "Interval",
     "StrOptions",
+    "callbacks_ended",
     "check_feature_names",
     "fit_context",
     "validate_parameter_constraints",

@@ -6,13 +6,13 @@ are written once. A fit is a task, its epochs are subtasks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["CallbackSupport", "ends_callbacks"]
+__all__ = ["CallbackSupport", "callbacks_ended"]
 
 _HOOKS = ("setup", "teardown", "on_fit_task_begin", "on_fit_task_end")
 
@@ -120,25 +120,12 @@ def _fitted(estimator, attributes: dict | Callable[[], dict] | None):
     return made
 
 
-def ends_callbacks(fit_context: Callable) -> Callable:
-    """Make a decorator of ``fit`` also tear the callbacks down that were set up, on errors too."""
-
-    @functools.wraps(fit_context)
-    def decorator(**settings):
-        def decorate(fit):
-            inner = fit_context(**settings)(fit)
-
-            @functools.wraps(inner)
-            def fitted(estimator, *args, **kwargs):
-                try:
-                    return inner(estimator, *args, **kwargs)
-                finally:
-                    callbacks, task = vars(estimator).pop("_callbacks_of_fit", ((), None))
-                    for callback in callbacks:
-                        callback.teardown(estimator, task)
-
-            return fitted
-
-        return decorate
-
-    return decorator
+@contextlib.contextmanager
+def callbacks_ended(estimator: Any) -> Iterator[None]:
+    """Tear the callbacks down that a fit has set up here, on errors too."""
+    try:
+        yield
+    finally:
+        callbacks, task = vars(estimator).pop("_callbacks_of_fit", ((), None))
+        for callback in callbacks:
+            callback.teardown(estimator, task)
