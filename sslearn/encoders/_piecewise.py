@@ -159,7 +159,7 @@ class PiecewiseLinear(nn.Module):
 
     def _standardize(self, rows: torch.Tensor) -> None:
         """Bring the outputs to zero mean and unit deviation over rows, where they are known."""
-        outputs = self._outputs(rows, rows)
+        outputs = self._outputs(rows)
         known = outputs.isnan().logical_not()
         if bool(known.all()):
             mean, deviation = outputs.mean(0), outputs.std(0, correction=0)
@@ -175,29 +175,24 @@ class PiecewiseLinear(nn.Module):
         self.least.masked_fill_(~taught, 0.0)
         self.most.masked_fill_(~taught, 0.0)
 
-    def _outputs(self, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        """Return all outputs before they are standardised, NaN where `x` is missing a value."""
+    def _outputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return all outputs before they are standardised, NaN where a value is missing."""
         columns = x.index_select(1, self.column)
         # Subtracted first, which is exact near the border, whatever the column's scale.
         found = ((columns - self.low) * self.slope).clamp(self.least, self.most)
         if not len(self.flagged):
             return found
-        missing = given.index_select(1, self.flagged).isnan()
-        return torch.cat((found, missing.to(x.dtype)), dim=1)
+        return torch.cat((found, x.index_select(1, self.flagged).isnan().to(x.dtype)), dim=1)
 
-    def forward(self, x: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode rows (n, in_features): (n, `width`).
-
-        If `x` is filled already, `given` is what it was before: NaN where values were missing.
-        """
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode rows (n, in_features): (n, `width`)."""
         x = x.flatten(1)
         if x.shape[1] != self.in_features:
             raise ValueError(
                 f"PiecewiseLinear expects a batch of shape (n, {self.in_features}), or one that "
                 f"flattens to it. Got samples of {x.shape[1]} values instead."
             )
-        outputs = self._outputs(x, x if given is None else given.flatten(1))
-        return filled(outputs.sub(self.mean).mul(self.gain))
+        return filled(self._outputs(x).sub(self.mean).mul(self.gain))
 
 
 def _flagged(missing: torch.Tensor) -> list[int]:

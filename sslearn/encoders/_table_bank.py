@@ -7,7 +7,6 @@ from torch import nn
 
 from ._checks import check_int
 from ._diffusion import DiffusionMap
-from ._layout import linear
 from ._missing import filled
 from ._piecewise import PiecewiseLinear
 from ._rotation import HadamardRotation
@@ -21,9 +20,6 @@ _RARE, _MOST = 0.05, 10.0
 # A column has a long tail if at least this part of the rows has one value, and the largest distance
 # to it, in deviations, is above this; and the least unit of distances, that of the views' noise.
 _COMMON, _LONG, _LEAST_UNIT = 0.5, 8.0, 0.1
-# Penalty of the regressions that fill missing values, in variances, and columns up to which there
-# are some.
-_RIDGE, _MOST_PREDICTED = 0.01, 512
 
 
 class LogTails(nn.Module):
@@ -77,67 +73,14 @@ class LogTails(nn.Module):
         return torch.where(self.is_long, (self._logarithm(x) - self.mean) * self.gain, x)
 
 
-class LinearFill(nn.Module):
-    """Missing values filled by linear predictions from the columns that are known.
-
-    Where most columns are known, a column depends on the others much as in the training rows: a
-    ridge regression for each column that misses values there, from all columns but those that are
-    missing in the same rows, with 0 in place of other missing values. Other columns get 0.
-
-    Parameters
-    ----------
-    rows : torch.Tensor of shape (n, n_columns)
-        Training rows, standardised, of which some values are NaN.
-    """
-
-    weight: torch.Tensor
-
-    def __init__(self, rows: torch.Tensor) -> None:
-        super().__init__()
-        missing = rows.isnan()
-        x = filled(rows).double()
-        known = missing.logical_not().double()
-        products = x.T @ x
-        # Products of two columns that come from rows in which both are known, and how often the
-        # first one is: the other is missing where it is predicted.
-        covariance = products / (known.T @ known).clamp_min(1)
-        covariance *= known.mean(0)[:, None]
-        products /= len(rows)
-        products.diagonal().mul_(1 + _RIDGE).add_(_RIDGE**2)
-        weight = torch.zeros_like(products)
-        _, same = missing.unique(dim=1, return_inverse=True)
-        for kind in same[missing.any(0)].unique():
-            inside = (same == kind).nonzero().flatten()
-            others = (same != kind).nonzero().flatten()
-            if len(others):
-                found = torch.linalg.solve(
-                    products[others][:, others], covariance[others][:, inside]
-                )
-                weight[others[:, None], inside] = found
-        self.register_buffer("weight", weight.T.float().contiguous())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Fill NaN in rows (n, n_columns)."""
-        predicted = linear(filled(x), self.weight).clamp(-_MOST, _MOST)
-        return torch.where(x.isnan(), predicted, x)
-
-
-class _MeanFill(nn.Module):
-    """Missing values filled with 0, the mean: no training row has any."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return filled(x)
-
-
 class TableBank(nn.Module):
     """A bank of fixed features of tables, which look at the training rows and not at labels.
 
     There are three blocks: the columns themselves, a :class:`DiffusionMap` of them, which
     distinguishes groups of rows, and a :class:`PiecewiseLinear` encoding, by which a linear map
     sees thresholds. The smoothest coordinate has a deviation of 1. Make it by :meth:`from_rows`; it
-    has nothing that learns. Missing values, NaN, are filled by linear predictions from the other
-    columns if training rows had some, and with the mean if not. A bin of their own shows where they
-    are, see :class:`PiecewiseLinear`.
+    has nothing that learns. Missing values, NaN, come out as the mean of a column and of its bins,
+    and a bin of their own shows where they are, see :class:`PiecewiseLinear`.
 
     Parameters
     ----------
@@ -149,8 +92,6 @@ class TableBank(nn.Module):
         The coordinates on the graph of neighbours.
     bins : PiecewiseLinear
         The encoding of the columns.
-    fill : torch.nn.Module, default=None
-        Fills missing values, after `tails`. If None, they become 0.
 
     See Also
     --------
@@ -183,11 +124,9 @@ class TableBank(nn.Module):
         columns: nn.Module,
         diffusion: DiffusionMap,
         bins: PiecewiseLinear,
-        fill: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.tails = tails
-        self.fill = _MeanFill() if fill is None else fill
         self.columns = columns
         self.diffusion = diffusion
         self.bins = bins
@@ -228,18 +167,14 @@ class TableBank(nn.Module):
         n_coordinates = check_int("TableBank.from_rows", "n_coordinates", n_coordinates)
         tails = LogTails(rows)
         given, rows = rows, tails(rows)
-        bins = PiecewiseLinear.from_rows(rows)
-        # A regression for each of more columns would take too long.
-        predicts = bool(rows.isnan().any()) and rows.shape[1] <= _MOST_PREDICTED
-        fill = LinearFill(rows) if predicts else _MeanFill()
-        rows = fill(rows)
         columns: nn.Module = nn.Identity()
         if rows.shape[1] > _MOST_COLUMNS:
             columns = HadamardRotation(
                 rows.shape[1], max_features=_MOST_COLUMNS, generator=generator
             )
         diffusion = DiffusionMap.from_samples(rows, n_coordinates, generator=generator)
-        made = cls(tails, columns, diffusion, bins, fill)
+        bins = PiecewiseLinear.from_rows(rows)
+        made = cls(tails, columns, diffusion, bins)
         features = made(given)
         made.mean.copy_(features.mean(0))
         # Columns and bins keep the scale that they have: rare categories are not scaled up. And so
@@ -256,7 +191,7 @@ class TableBank(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.float())
         x = self.tails(x.flatten(1))
-        known = self.fill(x)
-        blocks = (self.columns(known), self.diffusion(known), self.bins(known, x))
+        known = filled(x)
+        blocks = (self.columns(known), self.diffusion(known), self.bins(x))
         features = torch.cat(blocks, dim=1)
         return ((features - self.mean) * self.gain).clamp(-_MOST, _MOST)
