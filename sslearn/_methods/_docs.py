@@ -44,7 +44,8 @@ _PARAMETERS = {
     Pairs that are made alike. "views": two views of a sample. "group": a view of a sample and one
     of another sample of its group, by the ``groups`` of ``fit``, drawn anew at each step; for a
     sample that is alone in its group, and for ``X_val``, two views of itself. Features then keep
-    what a group has in common, such as the patient, and lose what differs within it.""",
+    what a group has in common, such as the patient, and lose what differs within it. Needs
+    ``groups``, and is refused where X gives the views.""",
     "categorical_features": """array-like or "from_dtype"
     Features of a table that are categories: a boolean mask of shape (n_features,), or indices or
     names of columns. "from_dtype" takes the columns of a data frame that have a categorical dtype
@@ -98,7 +99,7 @@ _PARAMETERS = {
     Needs ``validation_fraction``, or the ``X_val`` of ``fit``. If None, train for all epochs.""",
     "keep_objective": """bool
     Keep all that was trained as ``objective_``: heads, target networks and projectors too, which
-    ``transform`` has no use for. ``objective_(x)`` returns their outputs for raw samples.""",
+    ``transform`` does not need. ``objective_(x)`` returns their outputs for raw samples.""",
     "device": """str
     "cpu", "cuda" or "cuda:<number>"; "auto" is the first GPU if there is one.""",
     "precision": """{"auto", "float32", "bfloat16", "float16"}

@@ -80,11 +80,11 @@ class BYOL(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections, which the prediction head predicts. Paper: 256.
-    projection_hidden_dim : int or sequence of int, default=256
-        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+    projection_hidden_dim : int, or list or tuple of int, default=256
+        Width of the two hidden layers of the projection head; a list gives the width of each of
         any number of layers. Paper: one, of 4096.
-    prediction_hidden_dim : int or sequence of int, default=256
-        Width of the hidden layer of the prediction head; a sequence gives the width of each of any
+    prediction_hidden_dim : int, or list or tuple of int, default=256
+        Width of the hidden layer of the prediction head; a list gives the width of each of any
         number of layers. Paper: 4096.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a

@@ -96,8 +96,8 @@ class MoCo(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of queries and keys. Paper: 128.
-    projection_hidden_dim : int or sequence of int, default=256
-        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+    projection_hidden_dim : int, or list or tuple of int, default=256
+        Width of the hidden layer of the projection head; a list gives the width of each of any
         number of layers. Paper: 2048.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a

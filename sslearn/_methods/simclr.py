@@ -53,8 +53,8 @@ class SimCLR(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections that are compared.
-    projection_hidden_dim : int or sequence of int, default=256
-        Width of the hidden layer of the projection head; a sequence gives the width of each of any
+    projection_hidden_dim : int, or list or tuple of int, default=256
+        Width of the hidden layer of the projection head; a list gives the width of each of any
         number of layers.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a

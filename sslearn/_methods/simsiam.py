@@ -48,11 +48,11 @@ class SimSiam(BaseSSL):
     ----------
     projection_dim : int, default=128
         Width of the projections. Paper: 2048.
-    projection_hidden_dim : int or sequence of int, default=256
-        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+    projection_hidden_dim : int, or list or tuple of int, default=256
+        Width of the two hidden layers of the projection head; a list gives the width of each of
         any number of layers. Paper: 2048.
-    prediction_hidden_dim : int or sequence of int, default=128
-        Width of the hidden layer of the prediction head; a sequence gives the width of each of any
+    prediction_hidden_dim : int, or list or tuple of int, default=128
+        Width of the hidden layer of the prediction head; a list gives the width of each of any
         number of layers. Paper: 512, a quarter of its ``projection_dim``; with small heads a wider
         one learns faster.
     projector : nn.Module or callable, default=None

@@ -50,8 +50,8 @@ class VICReg(BaseSSL):
     ----------
     projection_dim : int, default=256
         Width of the projections (the paper's expander). Paper: 8192.
-    projection_hidden_dim : int or sequence of int, default=256
-        Width of the two hidden layers of the projection head; a sequence gives the width of each of
+    projection_hidden_dim : int, or list or tuple of int, default=256
+        Width of the two hidden layers of the projection head; a list gives the width of each of
         any number of layers. Paper: 8192.
     projector : nn.Module or callable, default=None
         A projection head of your own: a module from (n, width of the encoder) to (n, d), or a

@@ -25,7 +25,7 @@ class BankAndPixels(nn.Sequential):
 
     @property
     def shortcut(self) -> nn.Module:
-        """What the body needs of the stem, without the bank: nothing else is computed to train."""
+        """Part of the stem that is enough for the body: the bank is not computed to train."""
         return self.get_submodule("bank.pixels")
 
 
