@@ -198,11 +198,11 @@ def test_the_automatic_epochs_follow_the_number_of_rows(n_rows, expected):
     [
         ("table", 1e-3),
         pytest.param("series", 3e-3, marks=pytest.mark.slow),
-        pytest.param("image", 15 / (9 * 200), marks=pytest.mark.slow),
+        pytest.param("image", 1e-2, marks=pytest.mark.slow),
     ],
 )
 def test_automatic_settings_are_those_they_stand_for(kind, rate):
-    X = rows(kind, n=300)
+    X = rows(kind, n=100)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 8))
     auto = SimCLR(encoder, random_state=0, device="cpu").fit(X)
     named = SimCLR(encoder, random_state=0, device="cpu")
