@@ -21,7 +21,7 @@ from ._data._training_data import TrainingData
 from ._data._validation import check_order, validate_rows
 from ._fit import fit, fitted_names, forget
 from ._inference import encode
-from ._modules import Features, clonable, encoder_of_samples, takes_nan
+from ._modules import Features, clonable, encoder_of_samples, least_steps, takes_nan
 from ._objective import Objective
 from ._pickling import HASH_PROTOCOL, by_value, with_versions, without_versions
 from ._sklearn import (
@@ -317,7 +317,7 @@ class BaseSSL(
             cost=self._cost,
             device=device,
             name=type(self).__name__,
-            n_steps=self._sample_shape(self.input_shape_)[-1],
+            n_steps=least_steps(self.encoder, self._sample_shape(self.input_shape_)[-1]),
         )
 
     def __sklearn_clone__(self):

@@ -101,6 +101,7 @@ class _Built:
             assert isinstance(features, Features)
             # An encoder of the caller's may have been trained before.
             trained = self.settings.max_epochs > 0 or self.is_own_encoder
+            encoder.to(data.device)  # where the stem is; what was trained has come back
             features.calibrate(data.reference_features(), trained=trained)
         to_memory_format(encoder.cpu().eval(), channels_last=False)
         return encoder

@@ -27,6 +27,7 @@ __all__ = [
     "copy_module",
     "encoder_of_samples",
     "in_training",
+    "least_steps",
     "probe",
     "shortcut_of",
     "split_stem",
@@ -154,6 +155,12 @@ def _split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 def windows_of(encoder: object) -> Windows | None:
     """Return the windows of recordings that an encoder sees, if it is an encoder of windows."""
     return encoder if isinstance(encoder, Windows) else None
+
+
+def least_steps(encoder: object, n_steps: int) -> int:
+    """Return the steps that series need, where those of fit had `n_steps`: those of a window."""
+    windows = windows_of(encoder)
+    return n_steps if windows is None else min(n_steps, windows.length)
 
 
 def encoder_of_samples(encoder: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Real
 from typing import Any
 
@@ -206,6 +207,8 @@ class OneHotCodes(nn.Module):
         # Whichever holds all values, as in the standardisation that follows.
         narrow = x.dtype.itemsize < 4 or x.dtype == torch.float32
         x = x.to(torch.float32 if narrow else torch.float64)
+        if x.device != self.owner.device:  # samples of another container than those of fit
+            return copy.deepcopy(self).to(x.device)(x)
         spread = x.index_select(1, self.owner)
         ones = (spread == self.code) & self.is_code
         n_ones = torch.zeros_like(x).index_add_(1, self.owner, ones.to(x.dtype))
@@ -260,13 +263,14 @@ def _seen_codes(
 ) -> dict[int, np.ndarray]:
     found: dict[int, set[int]] = {i: set() for i in columns}
     start = 0
-    for batch in rows.slices(chunk_rows(rows.sample_shape)):
-        part = batch[:, columns].cpu()
-        _check_codes(part, columns, name)
+    for batch in rows.with_views(chunk_rows(rows.sample_shape)):
+        part = batch[..., columns].cpu()
+        _check_codes(part.reshape(-1, len(columns)), columns, name)
         if held_out is not None:
             numbers = torch.arange(start, start + len(part))
             part = part[torch.isin(numbers, held_out).logical_not()]
         start += len(batch)
+        part = part.reshape(-1, len(columns))
         for i, values in zip(columns, part.double().unbind(1), strict=True):
             seen = values.unique()
             found[i].update(seen[seen.isfinite()].long().tolist())

@@ -60,6 +60,8 @@ class HeldOut:
         self.head: torch.Tensor | None = None
         #: Where the first value of ``X_val`` is missing, in words, if one is.
         self.where_missing: str | None = None
+        #: The feature of X of each column, where categories are one-hot.
+        self.owner = None if rows.codes is None else rows.codes.owner.tolist()
 
     def __len__(self) -> int:
         if self.index is not None:
@@ -86,8 +88,10 @@ class HeldOut:
         """Read all samples once: a check of their values. Those of a loader are counted."""
         allow_nan = not is_grid(self.rows.sample_shape)
         head, missing, sizes = [], sample_rows(self.rows.sample_shape), []
-        for batch in self.rows.slices(chunk_rows(self.rows.sample_shape)):
-            checked = check_values(batch, name, allow_nan=allow_nan)
+        # Of recordings all is looked at, not a window.
+        rows = self.rows.rows if isinstance(self.rows, WindowedRows) else self.rows
+        for batch in rows.slices(chunk_rows(rows.sample_shape)):
+            checked = check_values(batch, name, allow_nan=allow_nan, owner=self.owner)
             self.where_missing = self.where_missing or checked.missing
             sizes.append(len(batch))
             if missing > 0:
@@ -146,12 +150,15 @@ def read_held_out(
         if isinstance(rows, Rows):
             rows = rows.to(device)
         if like.codes is not None:
+            if isinstance(rows, Rows):
+                for part in rows.slices(chunk_rows(rows.sample_shape)):
+                    like.codes.check(part, type(estimator).__name__)
             rows.spread(like.codes)
         rows.view_as(estimator._sample_shape(rows.sample_shape))
         if isinstance(like, WindowedRows):
-            rows = windows_in_the_middle(rows, like.length)
-        elif isinstance(rows, Rows) and rows.sample_shape != like.sample_shape:
-            rows = _as_long(rows, like.sample_shape[-1])
+            rows = windows_in_the_middle(_as_long(rows, like.length), like.length)
+        elif rows.sample_shape != like.sample_shape:
+            rows = _as_long(rows, like.sample_shape[-1], exactly=True)
         held_out = HeldOut(rows)
         held_out.read(type(estimator).__name__)
         if len(held_out) < 2:
@@ -163,13 +170,20 @@ def read_held_out(
     return held_out
 
 
-def _as_long(rows: Rows, n_steps: int) -> Rows:
-    """Return series that are shorter than those of X with NaN at the end."""
+def _as_long(rows: Rows | Stream, n_steps: int, *, exactly: bool = False) -> Rows | Stream:
+    """Return series of fewer steps than `n_steps` with NaN at the end."""
     missing = n_steps - rows.sample_shape[-1]
-    if missing < 0:
+    if missing < 0 and exactly:
         raise ValueError(
             f"Found series of {rows.sample_shape[-1]} steps, while the longest of X has {n_steps}: "
             "cut them."
+        )
+    if missing <= 0:
+        return rows
+    if isinstance(rows, Stream):
+        raise ValueError(
+            f"Found a loader of series of {rows.sample_shape[-1]} steps, while those of X have "
+            f"{n_steps}: pad them with NaN at the end."
         )
     x = torch.cat(list(rows.slices(len(rows)))).double()
     return Rows(torch.nn.functional.pad(x, (0, missing), value=math.nan))
@@ -194,7 +208,8 @@ def warn_of_other_scale(held_out: HeldOut, statistics: Statistics, *, stacklevel
     worst = int(off.argmax())
     if off[worst] <= _FAR:
         return
-    where = f"{'feature' if x.ndim == 2 else 'channel'} {worst}"
+    named = worst if held_out.owner is None or x.ndim > 2 else held_out.owner[worst]
+    where = f"{'feature' if x.ndim == 2 else 'channel'} {named}"
     warnings.warn(
         f"The samples of X_val lie {off[worst]:.0f} standard deviations off those of X in {where}, "
         "the median over its values: they seem not to be scaled as X is. In a pipeline the steps "

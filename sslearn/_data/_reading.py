@@ -65,6 +65,11 @@ def read_data(
         raise ValueError(too_few_rows(estimator, rows.n_rows or 0, rows.item_shape))
     windows = windows_of(estimator.encoder)
     if windows is not None:
+        if getattr(estimator, "keep_objective", False):
+            raise ValueError(
+                "The 'keep_objective' parameter must be False with an encoder of Windows, since "
+                "what was trained takes single windows. Got True instead."
+            )
         missing = statistics.where_missing is not None
         rows = windowed_rows(rows, windows.length, seeds.windows, index, has_missing=missing)
     estimator.any_length_ = rows.any_length

@@ -335,7 +335,7 @@ class Stream:
         for batch in self.with_views():
             yield batch[:, 0] if self.n_given else batch
 
-    def with_views(self) -> Iterator[torch.Tensor]:
+    def with_views(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """Yield all rows, with the views that are given of each: (n, n_given, ...)."""
         items = (
             self._begin()

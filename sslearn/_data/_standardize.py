@@ -70,7 +70,8 @@ def check_values(
             "needs finite numbers: drop such samples, or clip them first."
         )
     empty = missing.flatten(1).all(1)
-    if bool(empty.any()):
+    # A category that was not seen is missing, but not a value that X lacks.
+    if owner is None and bool(empty.any()):
         raise ValueError(
             f"Input X contains samples without any value, all NaN: {int(empty.sum())} of "
             f"{len(x)} that were read together. {estimator_name} needs one value at least in each "

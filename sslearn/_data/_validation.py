@@ -48,21 +48,24 @@ def validate_rows(estimator, X: Any, *, reset: bool, batch_size: int) -> Rows | 
         return Rows(known)
     minimum = 2 if reset else 1
     rows: Rows | Stream
-    listed = from_list(X, _name(estimator))
+    # Views are no steps of a series.
+    has_views = reset and takes_given_views(augment)
+    listed = None if has_views else from_list(X, _name(estimator))
     X = X if listed is None else listed
     if _is_torch_data(X):
         rows = _validate_torch_data(estimator, X, reset, batch_size)
     elif isinstance(X, torch.Tensor):
-        rows = _without_padding(_validate_tensor(estimator, X))
+        tensor = _validate_tensor(estimator, X)
+        rows = Rows(tensor) if has_views else _without_padding(tensor)
     else:
         refuse_other_things(_name(estimator), X)
         if not reset and not _may_have_length(estimator, X, listed is not None):
             _refuse_another_shape(estimator, X)
         array = _validate_array(estimator, X, reset=reset, minimum=minimum)
         _check_numeric(estimator, array.dtype, array.dtype.kind in "biuf")
-        rows = _without_padding(array)
+        rows = Rows(array) if has_views else _without_padding(array)
     rows.any_length |= listed is not None
-    if reset and type(rows) is Rows and takes_given_views(augment) and not _is_torch_data(X):
+    if has_views and type(rows) is Rows and not _is_torch_data(X):
         rows = GivenRows.from_array(rows)
         estimator.n_features_in_ = rows.sample_shape[0]
     if len(rows.sample_shape) > 4:
@@ -135,6 +138,8 @@ def _as_in_fit(estimator, X: Any) -> np.ndarray | None:
         columns = np.asarray(X.columns, dtype=object)
         # Extension dtypes, sparse ones for example, are scikit-learn's to convert or refuse.
         plain = all(isinstance(dtype, np.dtype) for dtype in X.dtypes)
+        # Labels of categories have to be looked up.
+        plain &= not getattr(estimator, "categories_", {})
         if not plain or not np.array_equal(columns, names):
             return None
         X, names = X.to_numpy(), None

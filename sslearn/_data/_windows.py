@@ -21,8 +21,8 @@ def windowed_rows(
     has_missing: bool,
 ) -> WindowedRows:
     """Return random windows of recordings, see :class:`WindowedRows`, if `rows` are recordings."""
-    if isinstance(rows, Stream) or len(rows.sample_shape) != 2 or rows.n_given:
-        got = "a stream" if isinstance(rows, Stream) else f"samples of shape {rows.sample_shape}"
+    if isinstance(rows, Stream) or len(rows.item_shape) != 2 or rows.n_given:
+        got = "a stream" if isinstance(rows, Stream) else f"samples of shape {rows.item_shape}"
         got += " with given views" if rows.n_given else ""
         raise ValueError(
             "The 'encoder' parameter may be Windows for series with numbers, in an array, a list "
