@@ -69,13 +69,17 @@ AS = {
     "constant": lambda X: np.full_like(X, 7),
 }
 # Images from 8 to 512 pixels a side and of 1 to 60 bands, volumes from 8 voxels a side.
+SLOW = [
+    *[((60, 40, 33), kind) for kind in ("bytes", "units")],
+    *[((1, 512, 512), kind) for kind in ("bytes", "constant")],
+    *[((bands, 8, 8, 8), kind) for bands in (1, 5) for kind in AS],
+    ((2, 34, 20, 20), "units"),
+]
 SAMPLES = [
     *[((bands, 8, 8), kind) for bands in (1, 3, 60) for kind in AS],
     *[((4, 16, 16), kind) for kind in AS],
-    *[((60, 40, 33), kind) for kind in ("bytes", "units")],
-    *[((1, 512, 512), kind) for kind in ("bytes", "constant")],
-    *[((bands, 8, 8, 8), kind) for bands in (1, 2, 5) for kind in AS],
-    ((2, 34, 20, 20), "units"),
+    *[((2, 8, 8, 8), kind) for kind in AS],
+    *[pytest.param(shape, kind, marks=pytest.mark.slow) for shape, kind in SLOW],
 ]
 
 
